@@ -1,0 +1,40 @@
+//! The cursor lines of one ring: one line per writer, so that no two processes ever store to the same cache line.
+//!
+//! Cursors are stream positions: 64-bit counts that only grow. A byte at position `p` lies at `p % size` of the ring.
+
+use crate::sync::{AtomicU32, AtomicU64};
+
+/// Stored by the sender of a direction, read by its receiver.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct TxLine {
+    /// Bytes published so far (SMC's producer cursor).
+    pub prod: AtomicU64,
+    /// Where the newest run of bytes begins: a sender that finds the ring empty skips to its physical start, so the
+    /// receiver jumps to `start` when that lies ahead of its own cursor.
+    pub start: AtomicU64,
+    /// 0 while the direction runs on TCP; afterwards N + 1, N being the count of stream bytes that went over TCP.
+    pub switch_at: AtomicU64,
+    /// Raised by the sender before it waits for space; the receiver takes it down when it wakes the sender.
+    pub want_space: AtomicU32,
+    /// 1 once the program shut this direction down: a FIN without it is a close.
+    pub shut: AtomicU32,
+    /// Processor the sender last ran on, plus one; 0 is unknown.
+    pub cpu: AtomicU32,
+}
+
+/// Stored by the receiver of a direction, read by its sender.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct RxLine {
+    /// Bytes taken so far (SMC's consumer cursor).
+    pub cons: AtomicU64,
+    /// Processor the receiver last ran on, plus one; 0 is unknown.
+    pub cpu: AtomicU32,
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<TxLine>() == 64);
+    assert!(size_of::<RxLine>() == 64);
+};
