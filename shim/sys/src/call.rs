@@ -1,0 +1,185 @@
+//! Direct system calls, for what the library does on its own account: no errno, no cancellation point, no hook.
+
+use crate::{Errno, Fd};
+use core::ffi::c_int;
+use syscalls::{Sysno, syscall};
+
+/// What a system call answers.
+pub type Answer = Result<usize, Errno>;
+
+macro_rules! raw {
+    ($number:ident $(, $arg:expr)*) => {
+        // SAFETY: the arguments are plain numbers or pointers that the enclosing function vouches for.
+        unsafe { syscall!(Sysno::$number $(, $arg)*) }
+    };
+}
+
+/// `recvmsg(2)` into memory that the caller vouches for.
+///
+/// # Safety
+/// `message` and everything it points to must be valid for the call.
+pub unsafe fn recvmsg(fd: Fd, message: *mut libc::msghdr, flags: c_int) -> Answer {
+    raw!(recvmsg, fd, message, flags)
+}
+
+/// `sendmsg(2)` from memory that the caller vouches for.
+///
+/// # Safety
+/// `message` and everything it points to must be valid for the call.
+pub unsafe fn sendmsg(fd: Fd, message: *const libc::msghdr, flags: c_int) -> Answer {
+    raw!(sendmsg, fd, message, flags)
+}
+
+/// `read(2)` to an address that the caller vouches for.
+///
+/// # Safety
+/// `address` must be writable for `len` bytes.
+pub unsafe fn read_at(fd: Fd, address: *mut u8, len: usize) -> Answer {
+    raw!(read, fd, address, len)
+}
+
+/// `pread(2)` to an address that the caller vouches for.
+///
+/// # Safety
+/// `address` must be writable for `len` bytes.
+pub unsafe fn pread_at(fd: Fd, address: *mut u8, len: usize, offset: i64) -> Answer {
+    raw!(pread64, fd, address, len, offset)
+}
+
+/// `write(2)` from an address that the caller vouches for.
+///
+/// # Safety
+/// `address` must be readable for `len` bytes.
+pub unsafe fn write_at(fd: Fd, address: *const u8, len: usize) -> Answer {
+    raw!(write, fd, address, len)
+}
+
+/// `recv(2)` into a slice.
+pub fn recv(fd: Fd, bytes: &mut [u8], flags: c_int) -> Answer {
+    raw!(recvfrom, fd, bytes.as_mut_ptr(), bytes.len(), flags, 0, 0)
+}
+
+/// `send(2)` of a slice, without SIGPIPE.
+pub fn send(fd: Fd, bytes: &[u8], flags: c_int) -> Answer {
+    raw!(sendto, fd, bytes.as_ptr(), bytes.len(), flags | libc::MSG_NOSIGNAL, 0, 0)
+}
+
+/// `write(2)` of a slice.
+pub fn write(fd: Fd, bytes: &[u8]) -> Answer {
+    raw!(write, fd, bytes.as_ptr(), bytes.len())
+}
+
+/// `close(2)`.
+pub fn close(fd: Fd) {
+    let _ = raw!(close, fd);
+}
+
+/// `poll(2)` without waiting: the events of one descriptor.
+pub fn poll_now(fd: Fd, events: i16) -> i16 {
+    let mut entry = libc::pollfd { fd, events, revents: 0 };
+    match raw!(poll, &raw mut entry, 1, 0) {
+        Ok(_) => entry.revents,
+        Err(_) => 0,
+    }
+}
+
+/// `splice(2)` without waiting.
+pub fn splice(from: Fd, to: Fd, len: usize) -> Answer {
+    raw!(splice, from, 0, to, 0, len, libc::SPLICE_F_NONBLOCK)
+}
+
+/// Whether a descriptor has FD_CLOEXEC.
+pub fn closes_on_exec(fd: Fd) -> bool {
+    raw!(fcntl, fd, libc::F_GETFD, 0).is_ok_and(|flags| flags as c_int & libc::FD_CLOEXEC != 0)
+}
+
+/// `fcntl(F_GETFL)`.
+pub fn status_flags(fd: Fd) -> Result<c_int, Errno> {
+    raw!(fcntl, fd, libc::F_GETFL, 0).map(|flags| flags as c_int)
+}
+
+/// An `int` socket option.
+pub fn int_option(fd: Fd, level: c_int, name: c_int) -> Result<c_int, Errno> {
+    let mut value: c_int = 0;
+    let mut len = size_of::<c_int>() as libc::socklen_t;
+    raw!(getsockopt, fd, level, name, &raw mut value, &raw mut len).map(|_| value)
+}
+
+/// Sets an `int` socket option.
+pub fn set_int_option(fd: Fd, level: c_int, name: c_int, value: c_int) -> Result<(), Errno> {
+    raw!(setsockopt, fd, level, name, &raw const value, size_of::<c_int>()).map(drop)
+}
+
+/// SO_RCVTIMEO or SO_SNDTIMEO in nanoseconds; 0 is for ever.
+pub fn timeout_option(fd: Fd, name: c_int) -> u64 {
+    let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut len = size_of::<libc::timeval>() as libc::socklen_t;
+    match raw!(getsockopt, fd, libc::SOL_SOCKET, name, &raw mut value, &raw mut len) {
+        Ok(_) => value.tv_sec as u64 * 1_000_000_000 + value.tv_usec as u64 * 1000,
+        Err(_) => 0,
+    }
+}
+
+/// SO_COOKIE: the kernel's own number of a socket, never used twice.
+pub fn cookie(fd: Fd) -> Result<u64, Errno> {
+    let mut value = 0u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    raw!(getsockopt, fd, libc::SOL_SOCKET, libc::SO_COOKIE, &raw mut value, &raw mut len).map(|_| value)
+}
+
+/// Makes the next close of the socket send RST.
+pub fn linger_zero(fd: Fd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let _ = raw!(setsockopt, fd, libc::SOL_SOCKET, libc::SO_LINGER, &raw const linger, size_of::<libc::linger>());
+}
+
+/// An `int` that `ioctl(2)` answers (SIOCINQ, SIOCOUTQ).
+pub fn int_ioctl(fd: Fd, request: libc::c_ulong) -> Result<c_int, Errno> {
+    let mut value: c_int = 0;
+    raw!(ioctl, fd, request, &raw mut value).map(|_| value)
+}
+
+/// `shutdown(2)`.
+pub fn shutdown(fd: Fd, how: c_int) -> Result<(), Errno> {
+    raw!(shutdown, fd, how).map(drop)
+}
+
+/// `epoll_ctl(2)`; `event` is ignored by EPOLL_CTL_DEL.
+pub fn epoll_ctl(set: Fd, op: c_int, fd: Fd, events: u32, data: u64) -> Result<(), Errno> {
+    let mut event = libc::epoll_event { events, u64: data };
+    raw!(epoll_ctl, set, op, fd, &raw mut event).map(drop)
+}
+
+/// `getsockname(2)`.
+pub fn local_addr(fd: Fd) -> Option<core::net::SocketAddr> {
+    let mut addr = crate::addr::RawAddr::new();
+    raw!(getsockname, fd, &raw mut addr.storage, &raw mut addr.len).ok()?;
+    addr.inet()
+}
+
+/// `getpeername(2)`.
+pub fn peer_addr(fd: Fd) -> Option<core::net::SocketAddr> {
+    let mut addr = crate::addr::RawAddr::new();
+    raw!(getpeername, fd, &raw mut addr.storage, &raw mut addr.len).ok()?;
+    addr.inet()
+}
+
+/// Moves a descriptor of the library's own out of the way of the program's: up to three quarters of the soft limit,
+/// close-on-exec. Keeps it where it is when there is no room.
+pub fn move_high(fd: Fd) -> Fd {
+    let mut limit = libc::rlimit { rlim_cur: 1024, rlim_max: 1024 };
+    let _ = raw!(prlimit64, 0, libc::RLIMIT_NOFILE, 0, &raw mut limit);
+    let floor = (limit.rlim_cur / 4 * 3).min(4096);
+    match raw!(fcntl, fd, libc::F_DUPFD_CLOEXEC, floor) {
+        Ok(high) => {
+            close(fd);
+            high as Fd
+        }
+        Err(_) => fd,
+    }
+}
+
+/// `sched_yield(2)`.
+pub fn sched_yield() {
+    let _ = raw!(sched_yield);
+}

@@ -1,0 +1,53 @@
+//! This process: who it is, random numbers, and what memory it may use.
+
+use crate::Errno;
+use syscalls::{Sysno, syscall};
+
+/// Process id.
+pub fn pid() -> u32 {
+    // SAFETY: takes no arguments.
+    unsafe { libc::getpid() as u32 }
+}
+
+/// Effective uid.
+pub fn euid() -> u32 {
+    // SAFETY: takes no arguments.
+    unsafe { libc::geteuid() }
+}
+
+/// Whether a process of this id exists.
+pub fn exists(pid: u32) -> bool {
+    // SAFETY: signal 0 only asks.
+    !matches!(unsafe { syscall!(Sysno::kill, pid, 0) }, Err(Errno::ESRCH))
+}
+
+/// Random bits from the kernel.
+pub fn random() -> u64 {
+    let mut value = 0u64;
+    // SAFETY: eight writable bytes.
+    let got = unsafe { syscall!(Sysno::getrandom, &raw mut value, 8, 0) };
+    assert!(got == Ok(8), "getrandom");
+    value
+}
+
+/// Bytes of memory this process may use: physical memory or its address-space limit, whichever is less.
+pub fn memory_limit() -> u64 {
+    // SAFETY: sysconf only reads.
+    let (pages, page) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let physical = (pages.max(0) as u64).saturating_mul(page.max(0) as u64);
+    physical.min(limit(libc::RLIMIT_AS))
+}
+
+/// A soft resource limit; `u64::MAX` is unlimited.
+pub fn limit(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is writable.
+    let _ = unsafe { syscall!(Sysno::prlimit64, 0, resource, 0, &raw mut limit) };
+    limit.rlim_cur
+}
+
+/// Raises SIGPIPE in this thread, as a write to a broken connection does.
+pub fn raise_sigpipe() {
+    // SAFETY: raise takes a number.
+    unsafe { libc::raise(libc::SIGPIPE) };
+}

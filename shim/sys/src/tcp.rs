@@ -1,0 +1,66 @@
+//! What the kernel knows of a TCP connection's stream: how many bytes went in, how many came out, and its state.
+//!
+//! The counts are taken from the kernel and not kept by the library because bytes also pass where no hook sees them.
+
+use crate::{Errno, Fd, call};
+use syscalls::{Sysno, syscall};
+
+/// TCP states as `tcpi_state` numbers them (`include/net/tcp_states.h`).
+pub mod state {
+    /// Open in both directions.
+    pub const ESTABLISHED: u8 = 1;
+    /// This end sent FIN.
+    pub const FIN_WAIT1: u8 = 4;
+    /// This end's FIN was acknowledged.
+    pub const FIN_WAIT2: u8 = 5;
+}
+
+fn info(fd: Fd) -> Result<(libc::tcp_info, usize), Errno> {
+    // SAFETY: tcp_info is plain numbers.
+    let mut info: libc::tcp_info = unsafe { core::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: `info` is writable for `len` bytes.
+    unsafe {
+        syscall!(Sysno::getsockopt, fd, libc::IPPROTO_TCP, libc::TCP_INFO, &raw mut info, &raw mut len)?;
+    }
+    Ok((info, len as usize))
+}
+
+/// The connection's state, see [`state`].
+///
+/// # Errors
+/// The kernel's, when `fd` is no TCP socket.
+pub fn state_of(fd: Fd) -> Result<u8, Errno> {
+    info(fd).map(|(info, _)| info.tcpi_state)
+}
+
+/// Stream bytes written so far, whether sent or still queued; `None` unless the connection is open in both directions
+/// (after this end's FIN the counters no longer agree), and on kernels that do not count (before 4.19).
+pub fn written(fd: Fd) -> Option<u64> {
+    let (info, len) = info(fd).ok()?;
+    let counted = len >= core::mem::offset_of!(libc::tcp_info, tcpi_bytes_retrans) + 8;
+    (counted && info.tcpi_state == state::ESTABLISHED)
+        .then(|| info.tcpi_bytes_sent - info.tcpi_bytes_retrans + u64::from(info.tcpi_notsent_bytes))
+}
+
+/// Stream bytes that ever arrived, and one more for a FIN. Holds after a reset too: what the reset cut off is missing.
+pub fn received(fd: Fd) -> Option<u64> {
+    info(fd).ok().map(|(info, _)| info.tcpi_bytes_received)
+}
+
+/// Stream bytes the program has taken so far; `None` once a FIN or RST arrived: then the count is off by one, and
+/// the socket is to be read until it is empty instead.
+pub fn taken(fd: Fd) -> Option<u64> {
+    loop {
+        let (before, _) = info(fd).ok()?;
+        let queued = call::int_ioctl(fd, libc::FIONREAD).ok()?;
+        let (after, _) = info(fd).ok()?;
+        if !matches!(after.tcpi_state, state::ESTABLISHED | state::FIN_WAIT1 | state::FIN_WAIT2) {
+            return None;
+        }
+        // Two calls agree only when nothing arrived between them.
+        if before.tcpi_bytes_received == after.tcpi_bytes_received {
+            return Some(after.tcpi_bytes_received - queued as u64);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Abstract Unix sockets: the handshake's mailboxes (sequenced packets that carry descriptors) and the bells
+//! (datagrams without content). Abstract names live in the network namespace, as 127.0.0.1 does. Nothing here blocks.
+
+use crate::{Errno, Fd, call};
+use syscalls::{Sysno, syscall};
+
+/// A descriptor of the library's own, closed on drop.
+#[derive(Debug)]
+pub struct Inner(Fd);
+
+impl Inner {
+    /// The number.
+    pub fn fd(&self) -> Fd {
+        self.0
+    }
+
+    /// Gives the number away; nobody closes it any more.
+    pub fn into_raw(self) -> Fd {
+        let fd = self.0;
+        core::mem::forget(self);
+        fd
+    }
+
+    /// The same out of the way of the program's descriptors, see [`call::move_high`].
+    pub fn move_high(self) -> Self {
+        Self(call::move_high(self.into_raw()))
+    }
+
+    /// Takes charge of a descriptor that the library made.
+    pub fn from_raw(fd: Fd) -> Self {
+        Self(fd)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        call::close(self.0);
+    }
+}
+
+/// Longest abstract name, without its leading NUL.
+pub const NAME_MAX: usize = 107;
+
+fn address(name: &[u8]) -> (libc::sockaddr_un, u32) {
+    let mut addr = libc::sockaddr_un { sun_family: libc::AF_UNIX as u16, sun_path: [0; 108] };
+    for (to, from) in addr.sun_path[1..].iter_mut().zip(name) {
+        *to = *from as core::ffi::c_char;
+    }
+    (addr, (size_of::<u16>() + 1 + name.len().min(NAME_MAX)) as u32)
+}
+
+fn socket(kind: i32) -> Result<Inner, Errno> {
+    let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: plain numbers.
+    let fd = unsafe { syscall!(Sysno::socket, libc::AF_UNIX, kind, 0) }?;
+    Ok(Inner(fd as Fd).move_high())
+}
+
+fn bind(socket: &Inner, name: &[u8]) -> Result<(), Errno> {
+    let (addr, len) = address(name);
+    // SAFETY: `addr` is readable for `len` bytes.
+    unsafe { syscall!(Sysno::bind, socket.0, &raw const addr, len) }.map(drop)
+}
+
+/// A mailbox that listens under `name`.
+///
+/// # Errors
+/// EADDRINUSE when somebody squats the name, or what socket, bind and listen answer.
+pub fn mailbox(name: &[u8], backlog: i32) -> Result<Inner, Errno> {
+    let socket = socket(libc::SOCK_SEQPACKET)?;
+    bind(&socket, name)?;
+    // SAFETY: plain numbers.
+    unsafe { syscall!(Sysno::listen, socket.0, backlog) }?;
+    Ok(socket)
+}
+
+/// Connects to a mailbox.
+///
+/// # Errors
+/// ECONNREFUSED when nobody listens under that name, EAGAIN when its backlog is full.
+pub fn connect(name: &[u8]) -> Result<Inner, Errno> {
+    let socket = socket(libc::SOCK_SEQPACKET)?;
+    let (addr, len) = address(name);
+    // SAFETY: `addr` is readable for `len` bytes.
+    unsafe { syscall!(Sysno::connect, socket.0, &raw const addr, len) }?;
+    Ok(socket)
+}
+
+/// The next one who connected to a mailbox.
+///
+/// # Errors
+/// EAGAIN when there is none.
+pub fn accept(mailbox: Fd) -> Result<Inner, Errno> {
+    // SAFETY: no addresses are asked for.
+    let fd = unsafe { syscall!(Sysno::accept4, mailbox, 0, 0, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) }?;
+    Ok(Inner(fd as Fd).move_high())
+}
+
+/// Process and user at the other end, as the kernel recorded them when the connection was made.
+///
+/// # Errors
+/// The kernel's.
+pub fn peer(socket: &Inner) -> Result<libc::ucred, Errno> {
+    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `cred` is writable for `len` bytes.
+    unsafe { syscall!(Sysno::getsockopt, socket.0, libc::SOL_SOCKET, libc::SO_PEERCRED, &raw mut cred, &raw mut len) }?;
+    Ok(cred)
+}
+
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Sends one message, with a descriptor beside it when there is one.
+///
+/// # Errors
+/// EAGAIN rather than waiting; EPIPE without SIGPIPE.
+pub fn send(socket: &Inner, bytes: &[u8], pass: Option<Fd>) -> Result<(), Errno> {
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: msghdr is plain data; its pointers are filled below with buffers that outlive the call.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    // SAFETY: `control` has room for one header with one descriptor (24 of 64 bytes), aligned as cmsghdr needs.
+    unsafe {
+        if let Some(fd) = pass {
+            message.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(size_of::<Fd>() as u32) as usize;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of::<Fd>() as u32) as usize;
+            libc::CMSG_DATA(header).cast::<Fd>().write_unaligned(fd);
+        }
+        call::sendmsg(socket.0, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map(drop)
+    }
+}
+
+/// Receives one message and at most one descriptor; any further ones are closed.
+///
+/// # Errors
+/// EAGAIN when none is there; an empty message means that the other end closed.
+pub fn receive(socket: &Inner, bytes: &mut [u8]) -> Result<(usize, Option<Inner>), Errno> {
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: as in `send`.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len();
+    // SAFETY: the message points to `bytes` and `control`; the kernel wrote well-formed headers into the latter.
+    unsafe {
+        let got = call::recvmsg(socket.0, &raw mut message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC)?;
+        let mut kept = None;
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let bytes = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
+                for index in 0..bytes / size_of::<Fd>() {
+                    let fd = Inner(libc::CMSG_DATA(header).cast::<Fd>().add(index).read_unaligned());
+                    kept.get_or_insert(fd);
+                }
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+        Ok((got, kept))
+    }
+}
+
+/// Whether a message passes no descriptor for which `stays` answers false (SCM_RIGHTS).
+///
+/// # Safety
+/// `message` and its control data must be readable, as for sendmsg(2).
+pub unsafe fn passes_only(message: *const libc::msghdr, mut stays: impl FnMut(Fd) -> bool) -> bool {
+    // SAFETY: the caller's; the headers are walked as the kernel will walk them.
+    unsafe {
+        if (*message).msg_control.is_null() {
+            return true;
+        }
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while !header.is_null() {
+            let bytes = (*header).cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let data = libc::CMSG_DATA(header).cast::<Fd>();
+                if !(0..bytes / size_of::<Fd>()).all(|index| stays(data.add(index).read_unaligned())) {
+                    return false;
+                }
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    true
+}
+
+/// A bell: a datagram socket bound to `name`, or without a name one to ring from.
+///
+/// # Errors
+/// EMFILE and the like.
+pub fn bell(name: Option<&[u8]>) -> Result<Inner, Errno> {
+    let socket = socket(libc::SOCK_DGRAM)?;
+    if let Some(name) = name {
+        bind(&socket, name)?;
+    }
+    Ok(socket)
+}
+
+/// Rings the bell of that name. A bell that is full rings already; one that is gone has no owner: neither matters.
+pub fn ring(from: Fd, name: &[u8]) {
+    let (addr, len) = address(name);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: an empty datagram; `addr` is readable for `len` bytes.
+    let _ = unsafe { syscall!(Sysno::sendto, from, 0, 0, flags, &raw const addr, len) };
+}
+
+/// Takes one ring off a bell.
+pub fn hush(bell: Fd) {
+    let _ = call::recv(bell, &mut [], libc::MSG_DONTWAIT);
+}
