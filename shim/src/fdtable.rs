@@ -1,0 +1,134 @@
+//! Which of the program's descriptors the library knows: fd to open file description, or "not ours".
+//!
+//! Looking up a descriptor that is not ours is one load or two; no lock, no count. dup'ed descriptors share one
+//! entry. Descriptors of the library's own are marked, so that programs which close "everything" pass them by.
+
+use crate::socket::epoll::Set;
+use crate::socket::file::OpenFile;
+use preloop_shm::counted::{Cell, Counted, Pool};
+use preloop_sys::Fd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+const CHUNK: usize = 1024;
+const CHUNKS: usize = 1024;
+
+struct Entry {
+    file: Cell<OpenFile>,
+    set: Cell<Arc<Set>>,
+    inner: AtomicBool,
+}
+
+static TABLE: [OnceLock<Box<[Entry]>>; CHUNKS] = [const { OnceLock::new() }; CHUNKS];
+/// Where open files live.
+pub static FILES: Pool<OpenFile> = Pool::new();
+/// Where references to epoll sets live.
+pub static SETS: Pool<Arc<Set>> = Pool::new();
+
+#[inline]
+fn entry(fd: Fd) -> Option<&'static Entry> {
+    let fd = usize::try_from(fd).ok()?;
+    TABLE.get(fd / CHUNK)?.get()?.get(fd % CHUNK)
+}
+
+fn entry_made(fd: Fd) -> Option<&'static Entry> {
+    let fd = usize::try_from(fd).ok()?;
+    let make =
+        || (0..CHUNK).map(|_| Entry { file: Cell::new(), set: Cell::new(), inner: AtomicBool::new(false) }).collect();
+    TABLE.get(fd / CHUNK)?.get_or_init(make).get(fd % CHUNK)
+}
+
+/// The open file behind a descriptor; `None` when it is not ours.
+#[inline]
+pub fn get(fd: Fd) -> Option<Counted<OpenFile>> {
+    let entry = entry(fd)?;
+    if entry.file.is_empty() {
+        return None;
+    }
+    entry.file.load(&FILES)
+}
+
+/// Enters, or with `None` removes, what a descriptor stands for; answers what it stood for before. A descriptor
+/// beyond the table (a million) stays unknown, and with it on TCP.
+pub fn set(fd: Fd, file: Option<Counted<OpenFile>>) -> Option<Counted<OpenFile>> {
+    let entry = if file.is_some() { entry_made(fd) } else { entry(fd) };
+    entry.and_then(|entry| entry.file.replace(file, &FILES))
+}
+
+/// The epoll set behind a descriptor.
+#[inline]
+pub fn epoll(fd: Fd) -> Option<Arc<Set>> {
+    let entry = entry(fd)?;
+    if entry.set.is_empty() {
+        return None;
+    }
+    entry.set.load(&SETS).map(|set| Arc::clone(&set))
+}
+
+/// Enters or removes an epoll set; answers what the descriptor stood for before.
+pub fn set_epoll(fd: Fd, set: Option<Arc<Set>>) -> Option<Arc<Set>> {
+    let entry = if set.is_some() { entry_made(fd) } else { entry(fd) };
+    let before = entry?.set.replace(set.map(|set| SETS.put(set)), &SETS);
+    before.map(|set| Arc::clone(&set))
+}
+
+/// Marks a descriptor as the library's own, or no longer.
+pub fn mark_inner(fd: Fd, inner: bool) {
+    if let Some(entry) = entry_made(fd) {
+        entry.inner.store(inner, Ordering::Relaxed);
+    }
+}
+
+/// Whether the descriptor is the library's own.
+pub fn is_inner(fd: Fd) -> bool {
+    entry(fd).is_some_and(|entry| entry.inner.load(Ordering::Relaxed))
+}
+
+fn entries() -> impl Iterator<Item = (Fd, &'static Entry)> {
+    let chunks = TABLE.iter().enumerate().filter_map(|(index, chunk)| Some((index, chunk.get()?)));
+    chunks.flat_map(|(index, chunk)| {
+        chunk.iter().enumerate().map(move |(slot, entry)| ((index * CHUNK + slot) as Fd, entry))
+    })
+}
+
+/// Every descriptor that is ours, with its file.
+pub fn for_each(mut with: impl FnMut(Fd, Counted<OpenFile>)) {
+    for (fd, entry) in entries() {
+        if let Some(file) = entry.file.load(&FILES) {
+            with(fd, file);
+        }
+    }
+}
+
+/// A descriptor that stands for the file.
+pub fn fd_of(file: &OpenFile) -> Option<Fd> {
+    let mut found = None;
+    for_each(|fd, other| {
+        if core::ptr::eq(&raw const *other, file) {
+            found = Some(fd);
+        }
+    });
+    found
+}
+
+/// Every epoll set that the program has.
+pub fn sets() -> Vec<Arc<Set>> {
+    entries().filter_map(|(_, entry)| entry.set.load(&SETS)).map(|set| Arc::clone(&set)).collect()
+}
+
+/// A descriptor that stands for the epoll set.
+pub fn epoll_fd_of(set: &Arc<Set>) -> Option<Fd> {
+    entries().find(|(_, entry)| entry.set.load(&SETS).is_some_and(|other| Arc::ptr_eq(&other, set))).map(|(fd, _)| fd)
+}
+
+/// Every descriptor in a range that is a socket or set of ours.
+pub fn known_between(first: Fd, last: Fd) -> impl Iterator<Item = Fd> {
+    let known = entries().filter(|(_, entry)| !entry.file.is_empty() || !entry.set.is_empty());
+    known.map(|(fd, _)| fd).filter(move |fd| (first..=last).contains(fd))
+}
+
+/// Every descriptor in a range that is the library's own, in order.
+pub fn inner_between(first: Fd, last: Fd) -> impl Iterator<Item = Fd> {
+    let inner = entries().filter(|(_, entry)| entry.inner.load(Ordering::Relaxed));
+    inner.map(|(fd, _)| fd).filter(move |fd| (first..=last).contains(fd))
+}

@@ -1,0 +1,135 @@
+//! Connections: socket, listen, connect, accept, shutdown.
+
+use super::answer;
+use crate::fdtable;
+use crate::socket::birth;
+use crate::socket::close::{self, Shutdown};
+use core::ffi::c_int;
+use libc::{sockaddr, socklen_t};
+use preloop_sys::addr::RawAddr;
+use preloop_sys::{Errno, errno, real};
+
+const AF_SMC: c_int = 43;
+const IPPROTO_SMC: c_int = 256;
+/// Protocol of an AF_SMC socket that speaks IPv6 (`SMCPROTO_SMC6`).
+const SMCPROTO_SMC6: c_int = 1;
+
+/// socket(2). A kernel without SMC gives AF_SMC and IPPROTO_SMC as TCP, which the library then treats as every other.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    let stream = kind & 0xf == libc::SOCK_STREAM;
+    // SAFETY: plain numbers.
+    let mut fd = unsafe { real::socket(domain, kind, protocol) };
+    let mut smc = false;
+    if fd < 0 && stream && domain == AF_SMC && matches!(protocol, 0 | SMCPROTO_SMC6) {
+        let family = if protocol == SMCPROTO_SMC6 { libc::AF_INET6 } else { libc::AF_INET };
+        // SAFETY: as above.
+        fd = unsafe { real::socket(family, kind, 0) };
+        smc = true;
+    } else if fd < 0 && stream && protocol == IPPROTO_SMC && matches!(domain, libc::AF_INET | libc::AF_INET6) {
+        // SAFETY: as above.
+        fd = unsafe { real::socket(domain, kind, libc::IPPROTO_TCP) };
+    }
+    let tcp =
+        matches!(domain, libc::AF_INET | libc::AF_INET6) && matches!(protocol, 0 | libc::IPPROTO_TCP | IPPROTO_SMC);
+    if fd >= 0 && stream && (tcp || smc) {
+        birth::made(fd, kind, smc);
+    }
+    fd
+}
+
+/// listen(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    // SAFETY: plain numbers.
+    let done = unsafe { real::listen(fd, backlog) };
+    if done == 0 {
+        birth::listens(fd);
+    }
+    done
+}
+
+/// connect(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+    let Some(file) = fdtable::get(fd) else {
+        // SAFETY: the program's own call.
+        return unsafe { real::connect(fd, addr, len) };
+    };
+    // SAFETY: the program vouches for its address.
+    let to = unsafe { RawAddr::from_user(addr, len) };
+    if i32::from(to.storage.ss_family) == libc::AF_UNSPEC && !birth::disconnects(&file) {
+        return answer(Err(Errno::EOPNOTSUPP));
+    }
+    // SAFETY: the program's own call.
+    let done = unsafe { real::connect(fd, addr, len) };
+    let code = errno::get();
+    if done == 0 || matches!(code, Errno::EINPROGRESS | Errno::EINTR) {
+        birth::connects(&file, fd, &to);
+        errno::set(code);
+    }
+    done
+}
+
+fn accept_any(
+    fd: c_int,
+    addr: *mut sockaddr,
+    len: *mut socklen_t,
+    flags: c_int,
+    kernel: impl Fn(*mut sockaddr, *mut socklen_t) -> c_int,
+) -> c_int {
+    if fdtable::get(fd).is_none() {
+        return kernel(addr, len);
+    }
+    let mut from = RawAddr::new();
+    let new = kernel((&raw mut from.storage).cast(), &raw mut from.len);
+    if new >= 0 {
+        // SAFETY: the program vouches for its address buffer.
+        unsafe { from.to_user(addr, len) };
+        birth::accepted(fd, new, &from, flags);
+    }
+    new
+}
+
+/// accept(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    // SAFETY: the program's own call, or one with the library's address buffer.
+    accept_any(fd, addr, len, 0, |addr, len| unsafe { real::accept(fd, addr, len) })
+}
+
+/// accept4(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn accept4(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
+    // SAFETY: as in `accept`.
+    accept_any(fd, addr, len, flags, |addr, len| unsafe { real::accept4(fd, addr, len, flags) })
+}
+
+/// shutdown(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
+    match fdtable::get(fd).map(|file| close::shutdown(&file, fd, how)) {
+        Some(Ok(Shutdown::Done)) => 0,
+        Some(Err(code)) => answer(Err(code)),
+        // SAFETY: plain numbers.
+        Some(Ok(Shutdown::Kernel)) | None => unsafe { real::shutdown(fd, how) },
+    }
+}

@@ -1,0 +1,392 @@
+//! Data: read, write and their families.
+
+use crate::fdtable;
+use crate::socket::calls::Answer;
+use crate::socket::file::OpenFile;
+use crate::socket::{close, rx, transfer, tx};
+use core::ffi::{c_int, c_uint, c_void};
+use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
+use preloop_shm::copy::Buffers;
+use preloop_shm::counted::Counted;
+use preloop_sys::{Errno, clock, real, unix};
+
+fn part(buf: *const c_void, len: size_t) -> [iovec; 1] {
+    [iovec { iov_base: buf.cast_mut(), iov_len: len }]
+}
+
+/// # Safety
+/// `iov` must be valid for `count` entries.
+unsafe fn parts<'a>(iov: *const iovec, count: usize) -> &'a [iovec] {
+    if iov.is_null() || count == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's.
+    unsafe { core::slice::from_raw_parts(iov, count) }
+}
+
+/// # Safety
+/// The parts must be writable.
+unsafe fn receive(
+    file: &Counted<OpenFile>,
+    fd: c_int,
+    parts: &[iovec],
+    flags: c_int,
+    mut kernel: impl FnMut() -> isize,
+) -> Answer {
+    // SAFETY: the caller's.
+    let room = unsafe { Buffers::new(parts) };
+    rx::receive(file, fd, &room, flags, &mut kernel)
+}
+
+/// # Safety
+/// The parts must be readable.
+unsafe fn send(
+    file: &Counted<OpenFile>,
+    fd: c_int,
+    parts: &[iovec],
+    flags: c_int,
+    mut kernel: impl FnMut() -> isize,
+) -> Answer {
+    // SAFETY: the caller's.
+    let data = unsafe { Buffers::new(parts) };
+    tx::send(file, fd, &mut &data, flags, &mut kernel)
+}
+
+/// read(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::read(fd, buf, len) };
+    match fdtable::get(fd) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffer.
+        Some(file) => unsafe { receive(&file, fd, &part(buf, len), 0, kernel) }.into_c(),
+    }
+}
+
+/// The fortified read of glibc.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
+    if len > room {
+        std::process::abort();
+    }
+    // SAFETY: the program's.
+    unsafe { read(fd, buf, len) }
+}
+
+/// readv(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::readv(fd, iov, count) };
+    match fdtable::get(fd).filter(|_| (0..=1024).contains(&count)) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffers.
+        Some(file) => unsafe { receive(&file, fd, parts(iov, count as usize), 0, kernel) }.into_c(),
+    }
+}
+
+/// recv(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::recv(fd, buf, len, flags) };
+    match fdtable::get(fd) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffer.
+        Some(file) => unsafe { receive(&file, fd, &part(buf, len), flags, kernel) }.into_c(),
+    }
+}
+
+/// The fortified recv of glibc.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t {
+    if len > room {
+        std::process::abort();
+    }
+    // SAFETY: the program's.
+    unsafe { recv(fd, buf, len, flags) }
+}
+
+/// recvfrom(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvfrom(
+    fd: c_int,
+    buf: *mut c_void,
+    len: size_t,
+    flags: c_int,
+    addr: *mut sockaddr,
+    alen: *mut socklen_t,
+) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::recvfrom(fd, buf, len, flags, addr, alen) };
+    let Some(file) = fdtable::get(fd) else { return kernel() };
+    // SAFETY: the program vouches for its buffer.
+    let answer = unsafe { receive(&file, fd, &part(buf, len), flags, kernel) };
+    if matches!(answer, Answer::Ours(Ok(_))) && !addr.is_null() && !alen.is_null() {
+        // A connection names no sender: the kernel says so with a length of 0.
+        // SAFETY: the program's pointer.
+        unsafe { *alen = 0 };
+    }
+    answer.into_c()
+}
+
+/// The fortified recvfrom of glibc.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __recvfrom_chk(
+    fd: c_int,
+    buf: *mut c_void,
+    len: size_t,
+    room: size_t,
+    flags: c_int,
+    addr: *mut sockaddr,
+    alen: *mut socklen_t,
+) -> ssize_t {
+    if len > room {
+        std::process::abort();
+    }
+    // SAFETY: the program's.
+    unsafe { recvfrom(fd, buf, len, flags, addr, alen) }
+}
+
+/// recvmsg(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::recvmsg(fd, msg, flags) };
+    let Some(file) = fdtable::get(fd).filter(|_| !msg.is_null()) else { return kernel() };
+    // SAFETY: the program vouches for the header and what it points to.
+    let answer = unsafe { receive(&file, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) };
+    if matches!(answer, Answer::Ours(Ok(_))) {
+        // SAFETY: as above. A stream has no sender, no ancillary data and no message ends.
+        unsafe { ((*msg).msg_namelen, (*msg).msg_controllen, (*msg).msg_flags) = (0, 0, 0) };
+    }
+    answer.into_c()
+}
+
+/// recvmmsg(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvmmsg(
+    fd: c_int,
+    msgs: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut timespec,
+) -> c_int {
+    if fdtable::get(fd).is_none() || msgs.is_null() {
+        // SAFETY: the program's.
+        return unsafe { real::recvmmsg(fd, msgs, count, flags, timeout) };
+    }
+    // SAFETY: the program's pointer.
+    let limit = unsafe { timeout.as_ref() }
+        .map(|t| clock::now().saturating_add(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64));
+    let mut done = 0;
+    let mut flags = flags;
+    while done < count {
+        // SAFETY: the program vouches for `count` headers.
+        let got = unsafe { recvmsg(fd, &raw mut (*msgs.add(done as usize)).msg_hdr, flags & !libc::MSG_WAITFORONE) };
+        if got < 0 {
+            return if done > 0 { done as c_int } else { -1 };
+        }
+        // SAFETY: as above.
+        unsafe { (*msgs.add(done as usize)).msg_len = got as c_uint };
+        done += 1;
+        if got == 0 || limit.is_some_and(|limit| clock::now() >= limit) {
+            break;
+        }
+        if flags & libc::MSG_WAITFORONE != 0 {
+            flags |= libc::MSG_DONTWAIT;
+        }
+    }
+    done as c_int
+}
+
+/// write(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::write(fd, buf, len) };
+    match fdtable::get(fd) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffer.
+        Some(file) => unsafe { send(&file, fd, &part(buf, len), 0, kernel) }.into_c(),
+    }
+}
+
+/// writev(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::writev(fd, iov, count) };
+    match fdtable::get(fd).filter(|_| (0..=1024).contains(&count)) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffers.
+        Some(file) => unsafe { send(&file, fd, parts(iov, count as usize), 0, kernel) }.into_c(),
+    }
+}
+
+/// send(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(export_name = "send")]
+pub unsafe extern "C" fn send_one(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::send(fd, buf, len, flags) };
+    match fdtable::get(fd) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffer.
+        Some(file) => unsafe { send(&file, fd, &part(buf, len), flags, kernel) }.into_c(),
+    }
+}
+
+/// sendto(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendto(
+    fd: c_int,
+    buf: *const c_void,
+    len: size_t,
+    flags: c_int,
+    addr: *const sockaddr,
+    alen: socklen_t,
+) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::sendto(fd, buf, len, flags, addr, alen) };
+    match fdtable::get(fd) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffer.
+        Some(file) => unsafe { send(&file, fd, &part(buf, len), flags, kernel) }.into_c(),
+    }
+}
+
+/// sendmsg(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::sendmsg(fd, msg, flags) };
+    // SAFETY: the program vouches for the header and what it points to.
+    if !msg.is_null() && !unsafe { unix::passes_only(msg, close::may_pass) } {
+        return Answer::Ours(Err(Errno::EOPNOTSUPP)).into_c();
+    }
+    match fdtable::get(fd).filter(|_| !msg.is_null()) {
+        None => kernel(),
+        // SAFETY: the program vouches for the header and what it points to.
+        Some(file) => unsafe { send(&file, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) }.into_c(),
+    }
+}
+
+/// sendmmsg(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmmsg(fd: c_int, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    // SAFETY: the program vouches for `count` headers.
+    let passes = |index| unsafe { unix::passes_only(&raw const (*msgs.add(index)).msg_hdr, close::may_pass) };
+    let plain = fdtable::get(fd).is_none() && (msgs.is_null() || (0..count as usize).all(passes));
+    if plain || msgs.is_null() {
+        // SAFETY: the program's.
+        return unsafe { real::sendmmsg(fd, msgs, count, flags) };
+    }
+    for done in 0..count {
+        // SAFETY: the program vouches for `count` headers.
+        let sent = unsafe { sendmsg(fd, &raw const (*msgs.add(done as usize)).msg_hdr, flags) };
+        if sent < 0 {
+            return if done > 0 { done as c_int } else { -1 };
+        }
+        // SAFETY: as above.
+        unsafe { (*msgs.add(done as usize)).msg_len = sent as c_uint };
+    }
+    count as c_int
+}
+
+/// sendfile(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfile(out: c_int, input: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
+    // SAFETY: the program's own call.
+    let mut kernel = || unsafe { real::sendfile(out, input, offset, count) };
+    let Some(file) = fdtable::get(out) else { return kernel() };
+    // SAFETY: the program's pointer.
+    let mut at = unsafe { offset.as_ref() }.copied();
+    let answer = transfer::sendfile(&file, out, input, &mut at, count, &mut kernel);
+    if let (Answer::Ours(_), Some(at), false) = (&answer, at, offset.is_null()) {
+        // SAFETY: as above.
+        unsafe { *offset = at };
+    }
+    answer.into_c()
+}
+
+/// sendfile64(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfile64(out: c_int, input: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
+    // SAFETY: the program's.
+    unsafe { sendfile(out, input, offset, count) }
+}
+
+/// splice(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn splice(
+    input: c_int,
+    in_offset: *mut off64_t,
+    out: c_int,
+    out_offset: *mut off64_t,
+    len: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    // SAFETY: the program's own call.
+    let mut kernel = || unsafe { real::splice(input, in_offset, out, out_offset, len, flags) };
+    let nonblocking = flags & libc::SPLICE_F_NONBLOCK != 0;
+    match (fdtable::get(input), fdtable::get(out)) {
+        (Some(file), _) => transfer::splice_out(&file, input, out, len, nonblocking, &mut kernel).into_c(),
+        (None, Some(file)) => transfer::splice_in(&file, out, input, len, nonblocking, &mut kernel).into_c(),
+        (None, None) => kernel(),
+    }
+}

@@ -1,0 +1,44 @@
+//! The C functions that the library stands in front of, by subject. A hook checks, looks up, calls, and sets errno;
+//! a descriptor that is not ours goes straight to the real call. One of the rooms where `unsafe` lives: each hook's
+//! arguments are what the C function's caller vouches for.
+
+mod conn;
+mod event;
+mod fd;
+mod io;
+mod opt;
+mod process;
+mod signal;
+
+use preloop_sys::{Errno, errno};
+
+/// Runs when the library is loaded.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn() = {
+    extern "C" fn start() {
+        crate::process::start();
+    }
+    start
+};
+
+/// Runs when the process exits: what a close would have done for siblings' counts.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static END: extern "C" fn() = {
+    extern "C" fn end() {
+        crate::socket::close::process_ends();
+    }
+    end
+};
+
+/// A result as C functions answer it: -1 and errno.
+fn answer(result: Result<usize, Errno>) -> i32 {
+    match result {
+        Ok(value) => value as i32,
+        Err(code) => {
+            errno::set(code);
+            -1
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Lines on stderr, prefixed with the tool's name. Written with one direct system call, never through a hook.
+
+use core::fmt::Arguments;
+use preloop_sys::call;
+use std::io::Write;
+
+const STDERR: i32 = 2;
+
+fn line(text: Arguments<'_>) {
+    let mut buffer = [0u8; 256];
+    let mut room = &mut buffer[..255];
+    // A line that is too long is cut.
+    let _ = write!(room, "smc_run: {text}");
+    let used = 255 - room.len();
+    buffer[used] = b'\n';
+    let _ = call::write(STDERR, &buffer[..=used]);
+}
+
+/// Tells the user that a setting makes no sense.
+pub fn complain(text: &str) {
+    line(format_args!("Warning: {text}"));
+}
+
+/// A debug line, printed with `SMC_DEBUG=1`.
+pub fn debug(text: Arguments<'_>) {
+    if crate::process::settings().debug {
+        line(format_args!("[{}] {text}", crate::process::pid()));
+    }
+}

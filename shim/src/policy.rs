@@ -1,0 +1,61 @@
+//! Take over or leave alone: the only decider.
+
+use core::net::{IpAddr, SocketAddr};
+
+/// Whether a connection between these addresses can have both ends in this network namespace. A loopback address on
+/// either side says so; so does the same address on both, for the kernel routes nothing else to itself that way.
+pub fn may_be_local(local: SocketAddr, peer: SocketAddr) -> bool {
+    let (from, to) = (local.ip().to_canonical(), peer.ip().to_canonical());
+    from.is_loopback() || to.is_loopback() || from == to
+}
+
+/// Whether a connection can be told to be local by its destination alone.
+pub fn surely_local(peer: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    peer.is_loopback() || peer.is_unspecified()
+}
+
+/// A TCP socket that is connected to itself (simultaneous open of one port): it has one end, not two.
+pub fn is_self_connect(local: SocketAddr, peer: SocketAddr) -> bool {
+    local == peer
+}
+
+/// Whether the active side proposes now: from the second message on, so that a connection which ends after one
+/// request and its answer never pays. Sends say so at once; a pure receiver only after more reads than an answer
+/// and its end of file need.
+pub fn should_propose(sends: u32, receives: u32) -> bool {
+    sends >= 1 || receives >= 3
+}
+
+/// Whether the passive side looks for a proposal before this call: at its first reads after the first message, and
+/// at ever rarer calls later, for a peer that only receives.
+pub fn should_look(now_sends: bool, sends: u32, receives: u32) -> bool {
+    let calls = sends + receives;
+    (!now_sends && (1..=4).contains(&receives)) || (calls >= 4 && calls.is_power_of_two())
+}
+
+/// Looks that the passive side takes before it believes that the peer has no SMC.
+pub const LOOKS: u32 = 8;
+
+/// Whether the passive side has looked enough. A flood of its own may use up its looks before the peer has sent its
+/// second message, and with it the proposal: looks without receiving do not count until very many calls went by.
+pub fn looked_enough(looks: u32, sends: u32, receives: u32) -> bool {
+    looks >= LOOKS && (receives >= 4 || sends >= 1024)
+}
+
+/// Whether the active side looks into its mailbox at this call, `waited` calls after it proposed.
+pub fn should_look_in_mailbox(waited: u32) -> bool {
+    waited < 32 || waited.is_multiple_of(16)
+}
+
+/// Whether the peer had its chance: a long stream went by, or it answered two more messages. While bulk flows both ways
+/// what looks like an answer may have been sent before the peer could see the proposal: a few calls do not count.
+pub fn proposal_failed(answers: u32, waited: u32) -> bool {
+    (answers > 2 && waited > 32) || waited > 4096
+}
+
+/// Calls after which an Accept that nobody confirmed is withdrawn.
+pub const ACCEPT_PATIENCE: u32 = 4096;
+
+/// The overflow uid: what a uid from another user namespace reads as. It may be anybody.
+pub const OVERFLOW_UID: u32 = 65534;

@@ -1,0 +1,99 @@
+//! What a process has one of: its settings, the arena of its sockets, the socket it asks the kernel with and the one
+//! it rings from; and the number that tells a forked child from its parent.
+
+use crate::fdtable;
+use crate::settings::Settings;
+use preloop_shm::arena::Arena;
+use preloop_sys::unix::Inner;
+use preloop_sys::{Errno, Fd, diag, process, unix};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+/// Slots of sockets and groups.
+pub static ARENA: Arena = Arena::new();
+static PID: AtomicU32 = AtomicU32::new(0);
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+static DIAG: AtomicI32 = AtomicI32::new(-1);
+static RINGER: AtomicI32 = AtomicI32::new(-1);
+/// Ring bytes that this process holds in groups.
+static MEMORY: AtomicU64 = AtomicU64::new(0);
+
+/// Called once, by the library's constructor: until then every hook is the real call.
+pub fn start() {
+    if SETTINGS.set(Settings::from_env()).is_ok() {
+        renew();
+    }
+}
+
+/// Takes note of being a new process: at start, and in a forked child, whose questions must not be answered to its
+/// parent.
+pub fn renew() {
+    let pid = process::pid();
+    disown(DIAG.swap(-1, Ordering::AcqRel));
+    ARENA.renew(pid);
+    PID.store(pid, Ordering::Relaxed);
+}
+
+/// This process, as `renew` saw it.
+#[inline]
+pub fn pid() -> u32 {
+    PID.load(Ordering::Relaxed)
+}
+
+/// What the user set. Before the constructor ran: the defaults.
+pub fn settings() -> &'static Settings {
+    SETTINGS.get_or_init(Settings::default)
+}
+
+/// Takes charge of a descriptor of the library's own.
+pub fn adopt(inner: Inner) -> Fd {
+    fdtable::mark_inner(inner.fd(), true);
+    inner.into_raw()
+}
+
+/// Closes a descriptor of the library's own.
+pub fn disown(fd: Fd) {
+    if fd >= 0 {
+        fdtable::mark_inner(fd, false);
+        drop(Inner::from_raw(fd));
+    }
+}
+
+fn once(cell: &AtomicI32, make: impl FnOnce() -> Result<Inner, Errno>) -> Option<Fd> {
+    let fd = cell.load(Ordering::Acquire);
+    if fd >= 0 {
+        return Some(fd);
+    }
+    let fd = adopt(make().ok()?);
+    match cell.compare_exchange(-1, fd, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Some(fd),
+        Err(theirs) => {
+            disown(fd);
+            Some(theirs)
+        }
+    }
+}
+
+/// The other end of a connection, asked of the kernel: the socket connected from `local` to `peer`.
+pub fn find_end(local: core::net::SocketAddr, peer: core::net::SocketAddr) -> Option<diag::End> {
+    static ONE_QUESTION_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _held = ONE_QUESTION_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    diag::find(once(&DIAG, diag::open)?, local, peer)
+}
+
+/// The socket to ring bells from. Siblings share it after fork: it holds nothing.
+pub fn ringer() -> Option<Fd> {
+    once(&RINGER, || unix::bell(None))
+}
+
+/// Counts ring memory in; `false` when that would exceed the budget.
+pub fn reserve_memory(bytes: u64) -> bool {
+    let budget = settings().memory_budget;
+    let fits = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= budget);
+    MEMORY.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+}
+
+/// Counts ring memory out.
+pub fn release_memory(bytes: u64) {
+    MEMORY.fetch_sub(bytes, Ordering::Relaxed);
+}

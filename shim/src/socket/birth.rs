@@ -1,0 +1,81 @@
+//! How the library comes to know a socket: socket, connect, accept, listen, dup.
+
+use crate::fdtable;
+use crate::policy;
+use crate::socket::clc;
+use crate::socket::file::OpenFile;
+use crate::socket::sock::{flag, phase};
+use core::net::SocketAddr;
+use preloop_sys::addr::RawAddr;
+use preloop_sys::{Fd, call};
+use preloop_uapi::decline::Decline;
+use preloop_uapi::listing::kind;
+use preloop_uapi::sync::Ordering;
+
+fn nonblock(flags: i32) -> u32 {
+    if flags & libc::SOCK_NONBLOCK != 0 { flag::NONBLOCK } else { 0 }
+}
+
+/// A TCP socket was made.
+pub fn made(fd: Fd, flags: i32, smc: bool) {
+    OpenFile::enter(fd, nonblock(flags) | if smc { flag::AF_SMC } else { 0 });
+}
+
+/// A socket listens now.
+pub fn listens(fd: Fd) {
+    if let Some(file) = fdtable::get(fd) {
+        file.sock.listing.kind.store(kind::LISTEN, Ordering::Relaxed);
+    }
+}
+
+fn becomes_connection(file: &OpenFile, local: bool) {
+    file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
+    if local {
+        file.sock.phase.store(phase::ELIGIBLE, Ordering::Release);
+    } else {
+        file.sock.decline(Decline::NO_SMCD_DEVICE);
+    }
+}
+
+/// connect(2) succeeded, or is under way.
+pub fn connects(file: &OpenFile, fd: Fd, to: &RawAddr) {
+    if file.sock.phase() != phase::INIT {
+        return;
+    }
+    let Some(peer) = to.inet() else { return };
+    let local = policy::surely_local(peer.ip())
+        || call::local_addr(fd).is_some_and(|from: SocketAddr| policy::may_be_local(from, peer));
+    file.sock.raise(flag::ACTIVE);
+    becomes_connection(file, local);
+}
+
+/// A connection was accepted.
+pub fn accepted(listener: Fd, fd: Fd, from: &RawAddr, flags: i32) {
+    let Some(peer) = from.inet() else { return };
+    let smc = fdtable::get(listener).map_or(0, |listener| listener.sock.flags.load(Ordering::Relaxed) & flag::AF_SMC);
+    let Some(file) = OpenFile::enter(fd, nonblock(flags) | smc) else { return };
+    let local = policy::surely_local(peer.ip())
+        || call::local_addr(fd).is_some_and(|local: SocketAddr| policy::may_be_local(local, peer));
+    becomes_connection(&file, local);
+}
+
+/// connect(AF_UNSPEC) takes the connection away: the socket may be used anew, on TCP.
+pub fn disconnects(file: &OpenFile) -> bool {
+    file.sock.phase() == phase::INIT || clc::pin(file, Decline::OPTION)
+}
+
+/// `new` is a duplicate of `old`, made by the kernel.
+pub fn duplicated(old: Fd, new: Fd) {
+    if let Some(set) = fdtable::epoll(old) {
+        set.duplicated();
+        fdtable::set_epoll(new, Some(set));
+        return;
+    }
+    let file = fdtable::get(old);
+    if let Some(file) = &file {
+        file.descriptors.fetch_add(1, Ordering::AcqRel);
+    }
+    if let Some(stale) = fdtable::set(new, file) {
+        crate::socket::close::forget(&stale, new);
+    }
+}

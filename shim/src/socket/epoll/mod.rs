@@ -1,0 +1,248 @@
+//! epoll over rings and other descriptors together.
+//!
+//! The kernel's set stays underneath: other descriptors, the TCP sockets' FIN and errors and the set's own bell are
+//! waited for there. A connection is registered with a tag instead of the program's data, and asked only for what
+//! the kernel still knows of it. Above, the set keeps a list of entries that may be ready, as the kernel does (`rdllist`
+//! in fs/eventpoll.c): an entry gets there when the peer noted news for it, when it is added or modified, or when the
+//! connection moves; it stays there while it is level-triggered and ready.
+
+mod ctl;
+mod members;
+mod wait;
+
+use crate::fdtable;
+use crate::process;
+use crate::socket::bell::Bell;
+use crate::socket::file::OpenFile;
+use crate::socket::poll::{IN, OUT, View};
+use crate::socket::sock::phase;
+use members::Member;
+use preloop_shm::counted::Counted;
+use preloop_sys::{Errno, Fd, call, process as system};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+pub use ctl::{control, forget_file};
+pub use wait::wait;
+
+/// An epoll set that the program made.
+#[derive(Debug)]
+pub struct Set {
+    fd: AtomicI32,
+    /// Descriptors of this process that stand for it.
+    descriptors: AtomicU32,
+    /// Has, or once had, a connection of ours: until then every call is the kernel's.
+    active: AtomicBool,
+    /// Its descriptor is itself polled, or is in another set: the bell must ring although nobody sleeps in this one.
+    polled: AtomicBool,
+    spin: AtomicU32,
+    state: Mutex<State>,
+}
+
+/// One registration.
+#[derive(Debug)]
+struct Entry {
+    fd: Fd,
+    file: Counted<OpenFile>,
+    /// As the program gave them, with EPOLLET and its like.
+    events: u32,
+    data: u64,
+    /// What the kernel was asked for last.
+    asked: u32,
+    /// EPOLLONESHOT has fired.
+    disarmed: bool,
+    /// The program took it out, the kernel does not know: see [`Entry::may_park`].
+    parked: bool,
+    /// Is in `State::ready`.
+    listed: bool,
+    /// The call that reported it last, so that no answer has it twice.
+    reported: (u64, usize),
+    /// The member that tells of its news.
+    joined: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: FxHashMap<u64, Entry>,
+    /// Entries by descriptor and open file, the address of its shared part.
+    numbers: FxHashMap<(Fd, usize), u64>,
+    next: u64,
+    ready: VecDeque<u64>,
+    members: Vec<Member>,
+    bell: Option<Arc<Bell>>,
+    /// Process that the bell belongs to.
+    bell_of: u32,
+    sleepers: u32,
+    /// Some connection has memory but no way to tell the set of news: its group has no room for one more waiter.
+    deaf: bool,
+    /// Counts the calls.
+    call: u64,
+    /// Answers given without asking the kernel.
+    unasked: u32,
+    asked_at: u64,
+}
+
+const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
+
+/// Marks the kernel's data of an entry as ours: in the upper half a random number that is no address and no small
+/// integer, in the lower half the entry; the bell is entry 0.
+fn tag() -> u64 {
+    static TAG: OnceLock<u64> = OnceLock::new();
+    *TAG.get_or_init(|| (0xb000_0000 | system::random() & 0x0fff_ffff) << 32)
+}
+
+fn tagged(entry: u64) -> u64 {
+    tag() | entry
+}
+
+fn untag(data: u64) -> Option<u64> {
+    (data >> 32 == tag() >> 32).then_some(data & 0xffff_ffff)
+}
+
+/// A set was made.
+pub fn made(fd: Fd) {
+    // A number that comes back from the kernel is free: what stood there was closed unseen.
+    let set = Set {
+        fd: AtomicI32::new(fd),
+        descriptors: AtomicU32::new(1),
+        active: AtomicBool::new(false),
+        polled: AtomicBool::new(false),
+        spin: AtomicU32::new(crate::socket::wait::SPIN_FIRST),
+        state: Mutex::new(State { next: 1, ..State::default() }),
+    };
+    fdtable::set_epoll(fd, Some(Arc::new(set)));
+}
+
+impl Set {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn fd(&self) -> Fd {
+        self.fd.load(Ordering::Relaxed)
+    }
+
+    /// Whether the set has, or had, a connection of ours.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// The connection of an entry has memory, or moved, or ended: look at it anew, and tell who sleeps.
+    pub fn reconsider(&self, entry: u64) {
+        let mut state = self.state();
+        state.join(entry);
+        state.list(entry);
+        state.wake_others();
+    }
+
+    /// The set's own descriptor is waited for elsewhere: from now on the bell rings for every news.
+    pub fn is_polled(&self) {
+        if self.polled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let state = self.state();
+        if state.bell.is_some() {
+            state.sleep();
+        }
+    }
+
+    /// Runs `during` while nothing in the set changes (for fork).
+    pub fn hold<R>(&self, during: impl FnOnce() -> R) -> R {
+        let _held = self.state();
+        during()
+    }
+
+    /// The kernel made another descriptor of the set.
+    pub fn duplicated(&self) {
+        self.descriptors.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The program closes a descriptor of the set; with the last one its entries go.
+    pub fn closes(self: &Arc<Self>, fd: Fd) {
+        if self.descriptors.fetch_sub(1, Ordering::AcqRel) > 1 {
+            if self.fd() == fd {
+                self.fd.store(fdtable::epoll_fd_of(self).unwrap_or(-1), Ordering::Relaxed);
+            }
+            return;
+        }
+        let mut state = self.state();
+        let ids: Vec<u64> = state.entries.keys().copied().collect();
+        let gone: Vec<Entry> = ids.iter().filter_map(|id| state.remove(*id)).collect();
+        state.bell = None;
+        drop(state);
+        for (id, entry) in ids.iter().zip(&gone) {
+            entry.file.unwatch_set(self, *id);
+        }
+    }
+}
+
+impl State {
+    /// The set's bell, made and put into the kernel's set at first need.
+    fn bell(&mut self, set: Fd) -> Result<Arc<Bell>, Errno> {
+        if let Some(bell) = self.bell.as_ref().filter(|_| self.bell_of == process::pid()) {
+            return Ok(bell.clone());
+        }
+        let bell = Arc::new(Bell::new()?);
+        call::epoll_ctl(set, libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN as u32, tagged(0))?;
+        // After a fork: a bell of the parent's, and members that know only that one.
+        self.members.clear();
+        self.entries.values_mut().for_each(|entry| entry.joined = false);
+        self.bell = Some(bell.clone());
+        self.bell_of = process::pid();
+        self.sleepers = 0;
+        let ids: Vec<u64> = self.entries.keys().copied().collect();
+        for id in ids {
+            self.join(id);
+            self.list(id);
+        }
+        Ok(bell)
+    }
+
+    /// Puts an entry on the list of those that may be ready.
+    fn list(&mut self, id: u64) {
+        if let Some(entry) = self.entries.get_mut(&id).filter(|entry| !entry.listed) {
+            entry.listed = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Rings for the threads that sleep in the set, when there may be something for them.
+    fn wake_others(&self) {
+        if let Some(bell) = self.bell.as_ref().filter(|bell| bell.seq.load(Ordering::Relaxed) & 1 == 1) {
+            bell.ring();
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        self.part(id);
+        let entry = self.entries.remove(&id)?;
+        self.numbers.remove(&entry.key());
+        Some(entry)
+    }
+}
+
+/// What the kernel tells entries of a set apart by: the descriptor and the open file.
+fn key(fd: Fd, file: &OpenFile) -> (Fd, usize) {
+    (fd, core::ptr::from_ref(file.sock) as usize)
+}
+
+impl Entry {
+    fn key(&self) -> (Fd, usize) {
+        key(self.fd, &self.file)
+    }
+
+    /// Whether the kernel's registration may outlive EPOLL_CTL_DEL. Programs that add and delete a connection around
+    /// every request would make two system calls for a registration that, in the ring, only tells of the end.
+    fn may_park(&self) -> bool {
+        const TELLS: u32 = IN | OUT;
+        self.asked & TELLS == 0 && self.events & EXCLUSIVE == 0 && self.file.sock.phase() == phase::SMC
+    }
+
+    /// What to ask the kernel for, with the program's EPOLLET, EPOLLONESHOT and so on.
+    fn wish(&self, view: View) -> u32 {
+        const HOW: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE | libc::EPOLLWAKEUP) as u32;
+        view.ask(self.events & !HOW) | self.events & HOW
+    }
+}

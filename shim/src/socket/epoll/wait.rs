@@ -1,0 +1,260 @@
+//! epoll_wait(2) and its like.
+
+use super::{EXCLUSIVE, Set, State, tagged, untag};
+use crate::socket::poll::{View, look};
+use crate::socket::sock::phase;
+use crate::socket::wait::{self as waiting, Deadline};
+use libc::epoll_event;
+use preloop_sys::sleep::{self, SignalMask};
+use preloop_sys::{Errno, call, clock};
+use std::sync::atomic::Ordering;
+
+/// Answers from the rings after which the kernel is asked too, and nanoseconds after which it is: so that no other
+/// descriptor starves under a busy ring.
+const UNASKED: u32 = 32;
+const UNASKED_NANOSECONDS: u64 = 100_000;
+
+/// The program's array, and how much of it is filled.
+struct Out<'a> {
+    events: &'a mut [epoll_event],
+    count: usize,
+    call: u64,
+}
+
+/// epoll_wait(2). `None`: nothing in the set is ours, the kernel answers alone; what it then answers is still to be
+/// passed through [`Set::translate`], because another thread may add a connection meanwhile.
+pub fn wait(
+    set: &Set,
+    events: &mut [epoll_event],
+    deadline: Deadline,
+    mask: SignalMask,
+) -> Option<Result<usize, Errno>> {
+    set.active.load(Ordering::Acquire).then(|| set.wait(events, deadline, mask))
+}
+
+impl Set {
+    fn wait(&self, events: &mut [epoll_event], deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
+        let mut out = Out { events, count: 0, call: 0 };
+        loop {
+            let mut state = self.state();
+            if state.bell(self.fd()).is_err() {
+                state.deaf = true;
+            }
+            state.call += 1;
+            out.call = state.call;
+            state.harvest();
+            state.answer(&mut out);
+            if out.count > 0 {
+                if !state.must_ask_kernel(&mut out) {
+                    self.leave(state);
+                    return Ok(out.count);
+                }
+                drop(state);
+                // What it answers comes on top; an error leaves what is there.
+                let _ = self.ask_kernel(&mut out, Some(0), SignalMask::NONE);
+                self.leave(self.state());
+                return Ok(out.count);
+            }
+            let peer_cpu = state.peer_cpu();
+            drop(state);
+            if deadline.is_some_and(|deadline| clock::now() >= deadline) {
+                self.ask_kernel(&mut out, Some(0), mask)?;
+                self.leave(self.state());
+                return Ok(out.count);
+            }
+            if self.spin(peer_cpu, deadline) {
+                continue;
+            }
+            self.sleep(&mut out, deadline, mask)?;
+            if out.count > 0 {
+                return Ok(out.count);
+            }
+        }
+    }
+
+    /// On the way out: more than fitted is left for whoever else sleeps here; and a set that is itself polled stays
+    /// declared asleep, so that the next news rings.
+    fn leave(&self, state: std::sync::MutexGuard<'_, State>) {
+        if self.polled.load(Ordering::Acquire) {
+            state.sleep();
+        }
+        if !state.ready.is_empty() {
+            state.wake_others();
+        }
+    }
+
+    fn spin(&self, peer_cpu: u32, deadline: Deadline) -> bool {
+        // The lock is taken anew for each glance: another thread's epoll_ctl must not wait for this spin.
+        let news = || self.state.try_lock().is_ok_and(|state| state.any_news());
+        waiting::peer_elsewhere(peer_cpu) && waiting::spin(&self.spin, deadline, news)
+    }
+
+    fn sleep(&self, out: &mut Out<'_>, deadline: Deadline, mask: SignalMask) -> Result<(), Errno> {
+        let mut state = self.state();
+        state.sleepers += 1;
+        state.sleep();
+        state.harvest();
+        let until = if !state.ready.is_empty() {
+            Some(0)
+        } else if state.deaf {
+            waiting::sooner(deadline)
+        } else {
+            deadline
+        };
+        drop(state);
+        let start = clock::now();
+        let asked = self.ask_kernel(out, until, mask);
+        waiting::learn(&self.spin, start);
+        let mut state = self.state();
+        state.sleepers = state.sleepers.saturating_sub(1);
+        state.wake(state.sleepers > 0);
+        state.harvest();
+        if state.deaf {
+            let ids: Vec<u64> = state.entries.keys().copied().collect();
+            ids.into_iter().for_each(|id| state.list(id));
+        }
+        state.answer(out);
+        self.leave(state);
+        match asked {
+            // What is there is reported first; the signal was handled.
+            Err(_) if out.count > 0 => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Asks the kernel's set, into the rest of the program's array.
+    fn ask_kernel(&self, out: &mut Out<'_>, deadline: Deadline, mask: SignalMask) -> Result<(), Errno> {
+        let start = out.count;
+        if start == out.events.len() {
+            return Ok(());
+        }
+        let got = sleep::epoll(self.fd(), &mut out.events[start..], deadline, mask)?;
+        self.sort(out, got);
+        Ok(())
+    }
+
+    /// Goes through `got` events that the kernel put behind the filled part, and keeps what is the program's.
+    fn sort(&self, out: &mut Out<'_>, got: usize) {
+        let mut state = self.state();
+        state.asked_at = clock::now();
+        state.unasked = 0;
+        let end = out.count + got;
+        for index in out.count..end {
+            let event = out.events[index];
+            let (bits, data) = (event.events, event.u64);
+            match untag(data) {
+                None => out.push(bits, data),
+                Some(0) => {
+                    if let Some(bell) = &state.bell {
+                        bell.hush();
+                    }
+                }
+                Some(id) => self.kernel_event(&mut state, id, bits, out),
+            }
+        }
+    }
+
+    /// The kernel has news of a connection.
+    fn kernel_event(&self, state: &mut State, id: u64, bits: u32, out: &mut Out<'_>) {
+        let Some(entry) = state.entries.get_mut(&id) else { return };
+        if entry.parked {
+            // Its end came while the program does not want to know: now it leaves the kernel's set too.
+            let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.fd, 0, 0);
+            if let Some(entry) = state.remove(id) {
+                entry.file.unwatch_set(self, id);
+            }
+            return;
+        }
+        if entry.disarmed {
+            return;
+        }
+        if entry.file.sock.phase() == phase::SMC {
+            waiting::note(&entry.file, bits as u16 as i16);
+        }
+        let view = look(&entry.file);
+        let wish = entry.wish(view);
+        if wish != entry.asked {
+            let exclusive = entry.events & EXCLUSIVE != 0;
+            let op = if exclusive { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
+            if exclusive {
+                let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.fd, 0, 0);
+            }
+            if call::epoll_ctl(self.fd(), op, entry.fd, wish, tagged(id)).is_ok() {
+                entry.asked = wish;
+            }
+        }
+        let report = view.report(entry.events, bits);
+        if report != 0 {
+            entry.report(report, out);
+            // Level-triggered, and ready for a reason that the kernel will not repeat.
+            if view != View::KERNEL {
+                state.list(id);
+            }
+        }
+    }
+
+    /// Events that the kernel's own call returned, before anybody knew that the set has connections of ours. Answers
+    /// how many are left for the program.
+    pub fn translate(&self, events: &mut [epoll_event], got: usize) -> usize {
+        let call = {
+            let mut state = self.state();
+            state.call += 1;
+            state.call
+        };
+        let mut out = Out { events, count: 0, call };
+        self.sort(&mut out, got);
+        out.count
+    }
+}
+
+impl Out<'_> {
+    fn push(&mut self, events: u32, data: u64) {
+        self.events[self.count] = epoll_event { events, u64: data };
+        self.count += 1;
+    }
+}
+
+impl super::Entry {
+    /// Reports an entry, once in an answer.
+    fn report(&mut self, bits: u32, out: &mut Out<'_>) {
+        if self.reported.0 == out.call {
+            out.events[self.reported.1].events |= bits;
+        } else {
+            self.reported = (out.call, out.count);
+            out.push(bits, self.data);
+        }
+        self.disarmed |= self.events & libc::EPOLLONESHOT as u32 != 0;
+    }
+}
+
+impl State {
+    /// Reports listed entries that are ready, as far as they fit.
+    fn answer(&mut self, out: &mut Out<'_>) {
+        for _ in 0..self.ready.len() {
+            if out.count == out.events.len() {
+                return;
+            }
+            let Some(id) = self.ready.pop_front() else { return };
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            entry.listed = false;
+            if entry.disarmed || entry.parked {
+                continue;
+            }
+            let view = look(&entry.file);
+            let bits = view.report(entry.events, 0);
+            if bits != 0 {
+                entry.report(bits, out);
+                if entry.events & (libc::EPOLLET | libc::EPOLLONESHOT) as u32 == 0 {
+                    entry.listed = true;
+                    self.ready.push_back(id);
+                }
+            }
+        }
+    }
+
+    fn must_ask_kernel(&mut self, out: &mut Out<'_>) -> bool {
+        self.unasked += 1;
+        out.count < out.events.len()
+            && (self.unasked >= UNASKED || clock::now().wrapping_sub(self.asked_at) >= UNASKED_NANOSECONDS)
+    }
+}

@@ -1,0 +1,451 @@
+//! Link groups: the memory that this process shares with one other, and the links (connections) in it.
+
+use crate::process;
+use crate::socket::bell::{self, Bell};
+use preloop_shm::arena;
+use preloop_shm::copy::Ring;
+use preloop_shm::group::GroupMemory;
+use preloop_smc::{bell as waiting, clc};
+use preloop_sys::unix::Inner;
+use preloop_sys::{Fd, process as system};
+use preloop_uapi::decline::Decline;
+use preloop_uapi::group::{CONNS, ConnBlock, EndLines, SideControl, WAITERS, confirm, waiter};
+use preloop_uapi::listing::{Listing, kind};
+use preloop_uapi::sync::{AtomicU32, AtomicU64, Ordering};
+use rustc_hash::FxHashMap;
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::AtomicI32;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+preloop_shm::slot! {
+    /// What forked siblings share of a group, and no peer sees: who uses which index.
+    pub struct GroupIndex {
+        listing: Listing,
+        waiters: [AtomicU64; WAITERS / 64],
+        conns: [AtomicU64; CONNS / 64],
+        generation: AtomicU32,
+        holders: AtomicU32,
+    }
+}
+
+/// Takes a free bit of a bitmap.
+fn take_bit(words: &[AtomicU64]) -> Option<usize> {
+    words.iter().enumerate().find_map(|(index, word)| {
+        let free = |seen: u64| (seen != u64::MAX).then(|| seen | (seen + 1));
+        let seen = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, free).ok()?;
+        Some(index * 64 + seen.trailing_ones() as usize)
+    })
+}
+
+/// A group as this process has it.
+#[derive(Debug)]
+pub struct Group {
+    memory: GroupMemory,
+    /// 0 made the memory and numbers the connections in it.
+    side: usize,
+    /// Its random name.
+    pub token: u64,
+    peer: Peer,
+    /// Process that met the peer: a forked child makes groups of its own.
+    met_by: u32,
+    met_as: u32,
+    index: &'static GroupIndex,
+    /// The memfd, until the peer is known to have it; -1 afterwards. Every Accept before that carries it, because the
+    /// peer may answer them in any order.
+    memfd: AtomicI32,
+    slots: Mutex<FxHashMap<u64, usize>>,
+}
+
+/// The process at the other side of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its pid, as the kernel recorded it.
+    pub pid: u32,
+    /// Its uid, likewise.
+    pub uid: u32,
+}
+
+static KNOWN: Mutex<Vec<Arc<Group>>> = Mutex::new(Vec::new());
+/// Groups without connections that are kept for the next one.
+const IDLE_GROUPS: usize = 8;
+
+fn known() -> MutexGuard<'static, Vec<Arc<Group>>> {
+    KNOWN.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Drops groups that nobody uses and whose peer is gone, and all idle ones but the newest few.
+fn tidy(groups: &mut Vec<Arc<Group>>) {
+    groups.retain(|group| Arc::strong_count(group) > 1 || system::exists(group.peer.pid));
+    let idle = groups.iter().filter(|group| Arc::strong_count(group) == 1).count();
+    let mut surplus = idle.saturating_sub(IDLE_GROUPS);
+    groups.retain(|group| {
+        let drop_it = surplus > 0 && Arc::strong_count(group) == 1;
+        surplus -= usize::from(drop_it);
+        !drop_it
+    });
+}
+
+/// Runs `during` while no group is met or forgotten (for fork).
+pub fn hold<R>(during: impl FnOnce() -> R) -> R {
+    let groups = known();
+    let _slots: Vec<_> = groups.iter().map(|group| group.slots()).collect();
+    during()
+}
+
+/// In a forked child: connections go on, their groups take no new ones, and waiters are to be entered anew.
+pub fn after_fork() {
+    let mut groups = known();
+    groups.iter().for_each(|group| group.slots().clear());
+    groups.retain(|group| Arc::strong_count(group) > 1);
+}
+
+/// In the parent before fork, and in the child when fork failed the other way: one more, or one fewer, process.
+pub fn count_holders(more: bool) {
+    for group in known().iter() {
+        if more {
+            group.index.holders.fetch_add(1, Ordering::AcqRel);
+        } else {
+            group.index.holders.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Group {
+    /// The group with this peer that has room for one more connection, made by this process.
+    pub fn find_to_offer(peer: Peer) -> Option<Arc<Self>> {
+        let fits = |group: &&Arc<Group>| group.side == 0 && group.peer == peer && group.takes_new() && group.has_room();
+        known().iter().find(fits).cloned()
+    }
+
+    /// The group of that name with this peer, made by the peer.
+    pub fn find_offered(peer: Peer, token: u64) -> Option<Arc<Self>> {
+        let fits =
+            |group: &&Arc<Group>| group.side == 1 && group.token == token && group.peer == peer && group.takes_new();
+        known().iter().find(fits).cloned()
+    }
+
+    /// Forgets a group that the peer does not know any more; connections in it go on.
+    pub fn forget(token: u64) {
+        known().retain(|group| group.token != token);
+    }
+
+    fn enter(memory: GroupMemory, side: usize, token: u64, peer: Peer) -> Result<Arc<Self>, Decline> {
+        let index: &'static GroupIndex = process::ARENA.take().ok_or(Decline::MEMORY)?;
+        index.listing.kind.store(kind::GROUP, Ordering::Relaxed);
+        index.holders.store(1, Ordering::Relaxed);
+        let (slots, memfd) = (Mutex::new(FxHashMap::default()), AtomicI32::new(-1));
+        let (met_by, met_as) = (process::pid(), system::euid());
+        let group = Arc::new(Self { memory, side, token, peer, met_by, met_as, index, memfd, slots });
+        let mut groups = known();
+        tidy(&mut groups);
+        groups.push(group.clone());
+        Ok(group)
+    }
+
+    /// Makes a group to offer.
+    ///
+    /// # Errors
+    /// [`Decline::MEMORY`].
+    pub fn make(peer: Peer) -> Result<Arc<Self>, Decline> {
+        let settings = process::settings();
+        let (memory, file) = GroupMemory::create([settings.receive_ring, settings.send_ring])?;
+        let group = Self::enter(memory, 0, system::random(), peer)?;
+        group.memfd.store(process::adopt(Inner::from_raw(file.into_raw_fd()).move_high()), Ordering::Relaxed);
+        Ok(group)
+    }
+
+    /// The memfd to pass with an Accept, unless the peer has it.
+    pub fn to_pass(&self) -> Option<Fd> {
+        let fd = self.memfd.load(Ordering::Relaxed);
+        (fd >= 0).then_some(fd)
+    }
+
+    /// The peer confirmed a connection of the group: it has the memory.
+    pub fn is_met(&self) {
+        process::disown(self.memfd.swap(-1, Ordering::Relaxed));
+    }
+
+    /// Enters a group whose memory came with an Accept.
+    ///
+    /// # Errors
+    /// [`Decline::BAD_RMBE`], [`Decline::MEMORY`].
+    pub fn meet(peer: Peer, accept: &clc::Accept, memfd: Fd) -> Result<Arc<Self>, Decline> {
+        Self::enter(GroupMemory::open(memfd, accept)?, 1, accept.group, peer)
+    }
+
+    fn takes_new(&self) -> bool {
+        self.met_by == process::pid() && self.met_as == system::euid()
+    }
+
+    fn has_room(&self) -> bool {
+        self.index.conns.iter().any(|word| word.load(Ordering::Relaxed) != u64::MAX) || self.reclaim()
+    }
+
+    /// Frees the indices that both ends have left; answers whether there was one.
+    fn reclaim(&self) -> bool {
+        let mut any = false;
+        for conn in 0..CONNS {
+            let block = self.memory.conn(conn);
+            let used = self.index.conns[conn / 64].load(Ordering::Acquire) & 1 << (conn % 64) != 0;
+            if used && block.ends.iter().all(|end| end.wait.released.load(Ordering::Acquire) == 1) {
+                self.memory.give_back(conn);
+                self.index.conns[conn / 64].fetch_and(!(1 << (conn % 64)), Ordering::AcqRel);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Makes a block ready to be offered; its index and generation.
+    fn number(&self) -> Option<(usize, u32)> {
+        let conn = take_bit(&self.index.conns)?;
+        let generation = self.index.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let block = self.memory.conn(conn);
+        for end in &block.ends {
+            for cell in [&end.tx.prod, &end.tx.start, &end.tx.switch_at, &end.rx.cons, &end.wait.waiters] {
+                cell.store(0, Ordering::Relaxed);
+            }
+            for cell in [&end.tx.want_space, &end.tx.shut, &end.tx.cpu, &end.rx.cpu] {
+                cell.store(0, Ordering::Relaxed);
+            }
+            end.wait.closed.store(0, Ordering::Relaxed);
+            end.wait.released.store(0, Ordering::Relaxed);
+        }
+        block.generation.store(generation, Ordering::Relaxed);
+        block.word.store(confirm::word(generation, confirm::ACCEPTED), Ordering::Release);
+        Some((conn, generation))
+    }
+
+    fn slots(&self) -> MutexGuard<'_, FxHashMap<u64, usize>> {
+        self.slots.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn own_side(&self) -> &SideControl {
+        self.memory.side(self.side)
+    }
+
+    /// The index of a bell among this side's waiters, entered if it is new; `None` when the side has no more room.
+    pub fn slot_of(&self, bell: &Bell) -> Option<usize> {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get(&bell.name[0]) {
+            return Some(*slot);
+        }
+        let slot = take_bit(&self.index.waiters)?;
+        let line = &self.own_side().waiters[slot];
+        line.sleep_seq.store(bell.seq.load(Ordering::SeqCst), Ordering::Relaxed);
+        line.bell[0].store(bell.name[0], Ordering::Relaxed);
+        line.bell[1].store(bell.name[1], Ordering::Release);
+        slots.insert(bell.name[0], slot);
+        Some(slot)
+    }
+
+    /// Removes a bell from this side's waiters.
+    pub fn leave_slot(&self, bell: &Bell) {
+        if let Some(slot) = self.slots().remove(&bell.name[0]) {
+            let line = &self.own_side().waiters[slot];
+            line.bell[0].store(0, Ordering::Relaxed);
+            self.index.waiters[slot / 64].fetch_and(!(1 << (slot % 64)), Ordering::AcqRel);
+        }
+    }
+
+    /// Tells the peer that the waiter in `slot` sleeps (odd) or is awake (even).
+    pub fn declare(&self, slot: usize, seq: u64) {
+        let line = &self.own_side().waiters[slot];
+        if seq & 1 == 1 {
+            waiting::declare_sleep(line, seq);
+        } else {
+            waiting::declare_awake(line, seq);
+        }
+    }
+
+    /// Whether connections were noted for the waiter in `slot`.
+    pub fn any_ready(&self, slot: usize) -> bool {
+        waiting::any_ready(&self.own_side().ready[slot])
+    }
+
+    /// Takes the connections noted for the waiter in `slot`.
+    pub fn take_ready(&self, slot: usize, found: impl FnMut(usize)) {
+        waiting::take_ready(&self.own_side().ready[slot], found);
+    }
+
+    /// The name of the group's memory in this process.
+    pub fn address(&self) -> u64 {
+        self.memory.address()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.is_met();
+        if self.index.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            arena::give_back(self.index);
+        }
+    }
+}
+
+/// One connection in a group, as one of its ends has it.
+#[derive(Debug)]
+pub struct Link {
+    /// The group.
+    pub group: Arc<Group>,
+    /// Its index there.
+    pub conn: usize,
+    generation: u32,
+    /// Ring towards the peer, ring towards us.
+    rings: [Ring; 2],
+}
+
+impl Link {
+    fn new(group: Arc<Group>, conn: usize, generation: u32) -> Result<Arc<Self>, Decline> {
+        let sizes = group.memory.ring_sizes();
+        if !process::reserve_memory(sizes[0] + sizes[1]) {
+            return Err(Decline::MEMORY);
+        }
+        let rings = [group.memory.ring(conn, 1 - group.side), group.memory.ring(conn, group.side)];
+        Ok(Arc::new(Self { group, conn, generation, rings }))
+    }
+
+    /// The passive side's: a free block of the group, marked as offered.
+    ///
+    /// # Errors
+    /// [`Decline::TOO_MANY_DMBS`], [`Decline::MEMORY`].
+    pub fn offer(group: Arc<Group>) -> Result<Arc<Self>, Decline> {
+        let (conn, generation) = group.number().ok_or(Decline::TOO_MANY_DMBS)?;
+        match Self::new(group.clone(), conn, generation) {
+            Ok(link) => Ok(link),
+            Err(why) => {
+                group.index.conns[conn / 64].fetch_and(!(1 << (conn % 64)), Ordering::AcqRel);
+                Err(why)
+            }
+        }
+    }
+
+    /// The active side's: the block that an Accept names.
+    ///
+    /// # Errors
+    /// [`Decline::MEMORY`].
+    pub fn offered(group: Arc<Group>, accept: &clc::Accept) -> Result<Arc<Self>, Decline> {
+        Self::new(group, accept.conn as usize, accept.generation)
+    }
+
+    /// What to write into the Accept.
+    pub fn describe(&self, cookie: u64, new_group: bool) -> clc::Accept {
+        clc::Accept {
+            cookie,
+            group: self.group.token,
+            new_group,
+            conn: self.conn as u32,
+            generation: self.generation,
+            ring: self.group.memory.ring_sizes(),
+            total: self.group.memory.bytes() as u64,
+        }
+    }
+
+    fn block(&self) -> &ConnBlock {
+        self.group.memory.conn(self.conn)
+    }
+
+    /// What this end stores.
+    #[inline]
+    pub fn own(&self) -> &EndLines {
+        &self.block().ends[self.group.side]
+    }
+
+    /// What the peer stores.
+    #[inline]
+    pub fn peer(&self) -> &EndLines {
+        &self.block().ends[1 - self.group.side]
+    }
+
+    /// The ring of what this end sends.
+    #[inline]
+    pub fn tx_ring(&self) -> &Ring {
+        &self.rings[0]
+    }
+
+    /// The ring of what this end receives.
+    #[inline]
+    pub fn rx_ring(&self) -> &Ring {
+        &self.rings[1]
+    }
+
+    /// Which side of the group this end is.
+    pub fn side(&self) -> usize {
+        self.group.side
+    }
+
+    fn decide(&self, outcome: u32) -> bool {
+        let before = confirm::word(self.generation, confirm::ACCEPTED);
+        let after = confirm::word(self.generation, outcome);
+        self.block().word.compare_exchange(before, after, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// The active side takes the offer; `false` when it was withdrawn before.
+    pub fn take_offer(&self) -> bool {
+        self.decide(confirm::CONFIRMED)
+    }
+
+    /// The passive side takes its offer back; `false` when it was confirmed before.
+    pub fn withdraw(&self) -> bool {
+        let withdrawn = self.decide(confirm::WITHDRAWN);
+        if withdrawn {
+            // The active side will not touch the block any more: nobody else would say so.
+            self.peer().wait.released.store(1, Ordering::Release);
+        }
+        withdrawn
+    }
+
+    /// Whether the offer was taken.
+    pub fn is_confirmed(&self) -> bool {
+        self.block().word.load(Ordering::Acquire) == confirm::word(self.generation, confirm::CONFIRMED)
+    }
+
+    /// Whether the peer's last holder closed its socket.
+    #[inline]
+    pub fn peer_closed(&self) -> bool {
+        self.peer().wait.closed.load(Ordering::Acquire) != 0
+    }
+
+    /// Tells everybody who waits at the peer's end that there is news.
+    pub fn notify(&self) {
+        let side = self.group.memory.side(1 - self.group.side);
+        for entry in waiting::waiters(&self.peer().wait) {
+            if entry & waiter::ALL == waiter::ALL {
+                (0..WAITERS).for_each(|slot| self.tell(side, slot, true));
+            } else {
+                let slot = usize::from(entry & !waiter::WANTS_READY).wrapping_sub(1);
+                self.tell(side, slot, entry & waiter::WANTS_READY != 0);
+            }
+        }
+    }
+
+    fn tell(&self, side: &SideControl, slot: usize, wants_ready: bool) {
+        let (Some(line), Some(bits)) = (side.waiters.get(slot), side.ready.get(slot)) else { return };
+        let ring = if wants_ready {
+            waiting::mark_ready(bits, self.conn);
+            waiting::must_ring(line, bits)
+        } else {
+            waiting::must_ring_unmarked(line, bits)
+        };
+        if ring {
+            let name = [line.bell[0].load(Ordering::Acquire), line.bell[1].load(Ordering::Acquire)];
+            if name[0] != 0 {
+                bell::ring(name);
+            }
+        }
+    }
+
+    /// This process holds the connection no more; `last`: nor does any sibling.
+    pub fn leave(&self, last: bool) {
+        if last {
+            self.own().wait.released.store(1, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let sizes = self.group.memory.ring_sizes();
+        process::release_memory(sizes[0] + sizes[1]);
+    }
+}

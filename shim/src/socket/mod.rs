@@ -1,0 +1,17 @@
+//! POSIX semantics of sockets: what a call means, when it waits, what it answers.
+
+pub mod bell;
+pub mod birth;
+pub mod calls;
+pub mod clc;
+pub mod close;
+pub mod epoll;
+pub mod file;
+pub mod group;
+pub mod options;
+pub mod poll;
+pub mod rx;
+pub mod sock;
+pub mod transfer;
+pub mod tx;
+pub mod wait;

@@ -1,0 +1,68 @@
+//! Options and questions that change once a connection has moved.
+
+use crate::socket::clc;
+use crate::socket::file::OpenFile;
+use crate::socket::rx;
+use crate::socket::sock::{flag, phase};
+use preloop_sys::{Errno, Fd};
+use preloop_uapi::decline::Decline;
+use preloop_uapi::sync::Ordering;
+
+/// Options that shared memory cannot carry: set before, they pin a connection to TCP; afterwards they fail.
+/// (TCP_REPAIR 19, TCP_MD5SIG 14, TCP_ULP 31, TCP_MD5SIG_EXT 32, TCP_INQ 36, TCP_AO_* 38 to 40; SO_TIMESTAMP 29 and 63,
+/// SO_TIMESTAMPNS 35 and 64, SO_TIMESTAMPING 37 and 65, SO_ZEROCOPY 60, SO_ATTACH_FILTER 26, SO_ATTACH_BPF 50.)
+fn pins(level: i32, name: i32) -> bool {
+    match level {
+        libc::IPPROTO_TCP => matches!(name, 14 | 19 | 31 | 32 | 36 | 38..=40),
+        libc::SOL_SOCKET => matches!(name, 26 | 29 | 35 | 37 | 50 | 60 | 63 | 64 | 65),
+        _ => false,
+    }
+}
+
+/// Before setsockopt(2).
+///
+/// # Errors
+/// EOPNOTSUPP when the option comes too late.
+pub fn before_set(file: &OpenFile, level: i32, name: i32) -> Result<(), Errno> {
+    if !pins(level, name) || clc::pin(file, Decline::OPTION) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+}
+
+/// After the kernel took an `int` option.
+pub fn after_set(file: &OpenFile, level: i32, name: i32, value: i32) {
+    if (level, name) == (libc::SOL_SOCKET, libc::SO_RCVLOWAT) {
+        file.sock.low_water.store(value.max(0) as u32, Ordering::Relaxed);
+    }
+}
+
+/// Before getsockopt(2): TCP_ZEROCOPY_RECEIVE (35) maps pages of the kernel's socket.
+///
+/// # Errors
+/// EOPNOTSUPP when the option comes too late.
+pub fn before_get(file: &OpenFile, level: i32, name: i32) -> Result<(), Errno> {
+    if (level, name) != (libc::IPPROTO_TCP, 35) || clc::pin(file, Decline::OPTION) {
+        Ok(())
+    } else {
+        Err(Errno::EOPNOTSUPP)
+    }
+}
+
+/// After fcntl(F_SETFL) or ioctl(FIONBIO).
+pub fn set_nonblocking(file: &OpenFile, nonblocking: bool) {
+    file.sock.put(flag::NONBLOCK, nonblocking);
+}
+
+/// ioctl(2) with an `int` answer that the kernel cannot know any more; `None` when it does.
+pub fn int_ioctl(file: &OpenFile, fd: Fd, request: libc::c_ulong) -> Option<Result<usize, Errno>> {
+    if file.sock.phase() != phase::SMC {
+        return None;
+    }
+    match request {
+        libc::FIONREAD => Some(rx::queued(file, fd)),
+        libc::TIOCOUTQ if file.sock.tx_in_ring() => {
+            let link = file.link()?;
+            let _held = file.sock.tx.lock();
+            Some(Ok(file.sock.sender.unread(&link.peer().rx).unwrap_or(0) as usize))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,296 @@
+//! poll(2) and select(2) over rings and other descriptors together.
+
+use crate::fdtable;
+use crate::socket::clc;
+use crate::socket::file::OpenFile;
+use crate::socket::group::Link;
+use crate::socket::rx;
+use crate::socket::sock::{flag, phase};
+use crate::socket::tx;
+use crate::socket::wait::{self, Deadline, Sleeper};
+use preloop_shm::counted::Counted;
+use preloop_sys::sleep::{self, SignalMask};
+use preloop_sys::{Errno, Fd, clock};
+use preloop_uapi::sync::Ordering;
+use std::sync::Arc;
+
+/// Readable, in poll's bits (which are epoll's too).
+pub const IN: u32 = (libc::POLLIN | libc::POLLRDNORM) as u32;
+/// Writable.
+pub const OUT: u32 = (libc::POLLOUT | libc::POLLWRNORM) as u32;
+/// The peer will send no more.
+pub const RDHUP: u32 = libc::POLLRDHUP as u32;
+/// Reported whether asked for or not.
+pub const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP) as u32;
+
+/// What poll says of a connection: what the library knows, and which directions the kernel still answers for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Bits that hold now.
+    pub bits: u32,
+    /// Reading is still the kernel's to judge.
+    pub kernel_in: bool,
+    /// Writing is still the kernel's to judge.
+    pub kernel_out: bool,
+    /// The kernel need not be asked for the end of the stream: it is known.
+    pub end_known: bool,
+}
+
+impl View {
+    /// A socket that is the kernel's alone.
+    pub const KERNEL: Self = Self { bits: 0, kernel_in: true, kernel_out: true, end_known: false };
+
+    /// Which bits to ask the kernel for when the program asked for `wanted`. A direction in the ring is left out: T is
+    /// always writable, and after its FIN always readable. FIN is asked for until it came, and then no more.
+    pub fn ask(&self, wanted: u32) -> u32 {
+        let mut ask = wanted & !(IN | OUT | RDHUP);
+        if self.kernel_in {
+            ask |= wanted & (IN | RDHUP);
+        } else if !self.end_known {
+            ask |= RDHUP;
+        }
+        if self.kernel_out {
+            ask |= wanted & OUT;
+        }
+        ask
+    }
+
+    /// What to report of `wanted` when the kernel answered `kernel`.
+    pub fn report(&self, wanted: u32, kernel: u32) -> u32 {
+        let mut bits = self.bits | kernel & !(IN | OUT | RDHUP);
+        if self.kernel_in {
+            bits |= kernel & (IN | RDHUP);
+        }
+        if self.kernel_out {
+            bits |= kernel & OUT;
+        }
+        bits & (wanted | ALWAYS)
+    }
+}
+
+/// Looks at a connection.
+pub fn look(file: &OpenFile) -> View {
+    let sock = file.sock;
+    if sock.phase() == phase::OFFERED {
+        clc::notice(file);
+    }
+    let (phase::SMC, Some(link)) = (sock.phase(), file.link()) else { return View::KERNEL };
+    if sock.has(flag::BROKEN) {
+        return View { bits: IN | OUT | RDHUP | ALWAYS, ..View::default() };
+    }
+    let mut view = View { end_known: sock.has(flag::FIN), ..View::default() };
+    let mut ended = false;
+    match rx::readable(file, link) {
+        None => view.kernel_in = true,
+        Some(readable) => {
+            ended = readable.ended;
+            view.bits |= if readable.now { IN } else { 0 } | if ended { RDHUP } else { 0 };
+        }
+    }
+    if !sock.tx_in_ring() {
+        view.kernel_out = true;
+    } else if tx::is_writable(file, link) {
+        view.bits |= OUT;
+    }
+    if ended && sock.has(flag::TX_SHUT) {
+        view.bits |= libc::POLLHUP as u32;
+    }
+    view
+}
+
+/// Connections that a poll spins for at most: a glance at more would take too long.
+const SPIN_FOR: usize = 8;
+
+/// The connections among polled descriptors.
+struct Polled<'a> {
+    fds: &'a mut [libc::pollfd],
+    ours: Vec<(usize, Counted<OpenFile>)>,
+    /// What the kernel is asked, the bell last.
+    kernel: Vec<libc::pollfd>,
+}
+
+/// Whether poll needs the library for this descriptor.
+fn ours(fd: Fd) -> Option<Counted<OpenFile>> {
+    fdtable::get(fd).filter(|file| !matches!(file.sock.phase(), phase::TCP | phase::INIT))
+}
+
+/// poll(2), ppoll(2). `None`: nothing here is ours, the kernel answers alone.
+pub fn poll(
+    fds: &mut [libc::pollfd],
+    deadline: impl FnOnce() -> Deadline,
+    mask: SignalMask,
+) -> Option<Result<usize, Errno>> {
+    for entry in fds.iter() {
+        if let Some(set) = fdtable::epoll(entry.fd) {
+            set.is_polled();
+        }
+    }
+    let ours: Vec<_> = fds.iter().enumerate().filter_map(|(index, entry)| Some((index, ours(entry.fd)?))).collect();
+    if ours.is_empty() {
+        return None;
+    }
+    let mut kernel = fds.to_vec();
+    kernel.push(libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 });
+    Some(Polled { fds, ours, kernel }.run(deadline(), mask))
+}
+
+impl Polled<'_> {
+    fn run(&mut self, deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
+        loop {
+            if self.look() {
+                self.ask(Some(0), mask)?;
+                return Ok(self.count());
+            }
+            let expired = deadline.is_some_and(|deadline| clock::now() >= deadline);
+            if !expired && self.spin(deadline) {
+                continue;
+            }
+            if expired {
+                self.ask(Some(0), mask)?;
+                return Ok(self.count());
+            }
+            self.sleep(deadline, mask)?;
+            let count = self.count();
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Looks at every connection; `true` when one has something to report already.
+    fn look(&mut self) -> bool {
+        let mut any = false;
+        for (index, file) in &self.ours {
+            let entry = &mut self.fds[*index];
+            let view = look(file);
+            let wanted = entry.events as u16 as u32;
+            self.kernel[*index].events = view.ask(wanted) as u16 as i16;
+            any |= view.report(wanted, 0) != 0;
+        }
+        any
+    }
+
+    /// Spins for a few connections whose peers run elsewhere.
+    fn spin(&self, deadline: Deadline) -> bool {
+        let (Some((_, first)), true) = (self.ours.first(), self.ours.len() <= SPIN_FOR) else { return false };
+        let cursors = |link: &Link| {
+            let peer = link.peer();
+            peer.tx.prod.load(Ordering::Acquire).wrapping_add(peer.rx.cons.load(Ordering::Acquire))
+        };
+        let links: Vec<&Arc<Link>> = self.ours.iter().filter_map(|(_, file)| file.link()).collect();
+        let seen: Vec<u64> = links.iter().map(|link| cursors(link)).collect();
+        let elsewhere = |link: &&Arc<Link>| {
+            let peer = link.peer();
+            let lines = [&peer.tx.cpu, &peer.rx.cpu];
+            lines.iter().any(|cpu| wait::peer_elsewhere(cpu.load(Ordering::Relaxed)))
+        };
+        let moved = || links.iter().zip(&seen).any(|(link, seen)| cursors(link) != *seen);
+        links.iter().any(elsewhere) && wait::spin(&first.spin, deadline, moved)
+    }
+
+    fn sleep(&mut self, deadline: Deadline, mask: SignalMask) -> Result<(), Errno> {
+        let Ok(mut sleeper) = Sleeper::new() else { return self.ask(wait::sooner(deadline), mask) };
+        for (_, file) in &self.ours {
+            sleeper.join(file);
+        }
+        if let Some(bell) = self.kernel.last_mut() {
+            bell.fd = sleeper.bell();
+        }
+        let until = if self.look() { Some(0) } else { sleeper.until(deadline) };
+        let start = clock::now();
+        let asked = self.ask(until, mask);
+        if let Some((_, first)) = self.ours.first() {
+            wait::learn(&first.spin, start);
+        }
+        let rang = self.kernel.last().is_some_and(|bell| bell.revents != 0);
+        if let Some(bell) = self.kernel.last_mut() {
+            (bell.fd, bell.revents) = (-1, 0);
+        }
+        sleeper.leave(rang);
+        asked
+    }
+
+    fn ask(&mut self, deadline: Deadline, mask: SignalMask) -> Result<(), Errno> {
+        sleep::poll(&mut self.kernel, deadline, mask).map(drop)
+    }
+
+    /// Joins the kernel's answers with what the library knows; how many entries have something to report.
+    fn count(&mut self) -> usize {
+        for (entry, answer) in self.fds.iter_mut().zip(&self.kernel) {
+            entry.revents = answer.revents;
+        }
+        for (index, file) in &self.ours {
+            let entry = &mut self.fds[*index];
+            let kernel = self.kernel[*index].revents;
+            if kernel & libc::POLLNVAL != 0 {
+                continue;
+            }
+            if file.sock.phase() == phase::SMC {
+                wait::note(file, kernel);
+            }
+            let bits = look(file).report(entry.events as u16 as u32, kernel as u16 as u32);
+            entry.revents = bits as u16 as i16;
+        }
+        self.fds.iter().filter(|entry| entry.revents != 0).count()
+    }
+}
+
+/// The three sets of select(2), each a bitmap of `nfds` descriptors or absent.
+pub struct Selected<'a> {
+    /// Descriptors to read from.
+    pub read: Option<&'a mut [u64]>,
+    /// Descriptors to write to.
+    pub write: Option<&'a mut [u64]>,
+    /// Descriptors with exceptional conditions.
+    pub except: Option<&'a mut [u64]>,
+}
+
+fn bit(set: &Option<&mut [u64]>, fd: usize) -> bool {
+    set.as_ref().and_then(|words| words.get(fd / 64)).is_some_and(|word| word & 1 << (fd % 64) != 0)
+}
+
+/// What makes a descriptor readable, writable and exceptional to select(2) (`fs/select.c`).
+const READ: u32 = IN | libc::POLLRDBAND as u32 | ALWAYS;
+const WRITE: u32 = OUT | libc::POLLWRBAND as u32 | libc::POLLERR as u32;
+const EXCEPT: u32 = libc::POLLPRI as u32;
+
+/// select(2), pselect(2). `None`: nothing here is ours.
+pub fn select(nfds: usize, sets: Selected<'_>, deadline: Deadline, mask: SignalMask) -> Option<Result<usize, Errno>> {
+    let mut fds = Vec::new();
+    let mut any = false;
+    for fd in 0..nfds {
+        let (r, w, e) = (bit(&sets.read, fd), bit(&sets.write, fd), bit(&sets.except, fd));
+        if r || w || e {
+            let events = if r { IN } else { 0 } | if w { OUT } else { 0 } | if e { EXCEPT } else { 0 };
+            fds.push(libc::pollfd { fd: fd as Fd, events: events as u16 as i16, revents: 0 });
+            any |= fdtable::get(fd as Fd).is_some() || fdtable::epoll(fd as Fd).is_some();
+        }
+    }
+    if !any {
+        return None;
+    }
+    match poll(&mut fds, || deadline, mask)? {
+        Err(errno) => Some(Err(errno)),
+        Ok(_) if fds.iter().any(|entry| entry.revents & libc::POLLNVAL != 0) => Some(Err(Errno::EBADF)),
+        Ok(_) => Some(Ok(give(sets, &fds))),
+    }
+}
+
+fn give(sets: Selected<'_>, fds: &[libc::pollfd]) -> usize {
+    let mut count = 0;
+    for (set, bits) in [(sets.read, READ), (sets.write, WRITE), (sets.except, EXCEPT)] {
+        let Some(words) = set else { continue };
+        for entry in fds {
+            let (word, mask) = (entry.fd as usize / 64, 1u64 << (entry.fd % 64));
+            if words[word] & mask == 0 {
+                continue;
+            }
+            if entry.revents as u16 as u32 & bits != 0 {
+                count += 1;
+            } else {
+                words[word] &= !mask;
+            }
+        }
+    }
+    count
+}

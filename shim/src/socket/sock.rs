@@ -1,0 +1,161 @@
+//! A TCP socket as forked siblings share it: everything that belongs to the open file description and not to one
+//! process. It lives in the arena from the socket's birth; no peer has this memory.
+
+use preloop_shm::lock::RobustLock;
+use preloop_smc::ring::{Receiver, Sender};
+use preloop_uapi::decline::Decline;
+use preloop_uapi::listing::{Listing, mode};
+use preloop_uapi::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// `Sock::phase`: where the connection stands.
+pub mod phase {
+    /// Not connected.
+    pub const INIT: u32 = 0;
+    /// On TCP, may be moved.
+    pub const ELIGIBLE: u32 = 1;
+    /// Active side: a mailbox waits for an Accept.
+    pub const PROPOSED: u32 = 2;
+    /// Passive side: an Accept was sent.
+    pub const OFFERED: u32 = 3;
+    /// Confirmed by both: each direction moves at its sender's next call.
+    pub const SMC: u32 = 4;
+    /// Stays on TCP for good.
+    pub const TCP: u32 = 5;
+}
+
+/// `Sock::flags`.
+pub mod flag {
+    /// O_NONBLOCK is set.
+    pub const NONBLOCK: u32 = 1;
+    /// The program connected this socket (else it accepted it).
+    pub const ACTIVE: u32 = 2;
+    /// This end shut its sending direction down.
+    pub const TX_SHUT: u32 = 4;
+    /// This end shut its receiving direction down.
+    pub const RX_SHUT: u32 = 8;
+    /// The kernel showed the peer's FIN.
+    pub const FIN: u32 = 16;
+    /// The kernel has an error to tell (RST, time-out).
+    pub const ERROR: u32 = 32;
+    /// The peer vanished with our bytes unread: a read said ECONNRESET, which it does once.
+    pub const RESET_TOLD: u32 = 64;
+    /// Something was sent since the last receive, while the proposal stood.
+    pub const ASKED: u32 = 256;
+    /// The program opened it as AF_SMC.
+    pub const AF_SMC: u32 = 512;
+    /// The peer stored something impossible: the connection is aborted.
+    pub const BROKEN: u32 = 128;
+}
+
+/// `Sock::rx_state`: where the next byte to read lies.
+pub mod rx_state {
+    /// In the kernel's socket; the peer still sends there.
+    pub const KERNEL: u32 = 0;
+    /// In the kernel's socket, `kernel_left` bytes more; then in the ring.
+    pub const DRAINING: u32 = 1;
+    /// In the kernel's socket until it is empty (its FIN or a reset came); then in the ring, if the kernel's socket had
+    /// all of the `kernel_left` bytes that ever went over TCP.
+    pub const DRAINING_TO_END: u32 = 2;
+    /// In the ring.
+    pub const RING: u32 = 3;
+}
+
+preloop_shm::slot! {
+/// See the module's text.
+pub struct Sock {
+    /// What `smcss` reads.
+    pub listing: Listing,
+    /// See [`phase`]; changed under `handshake`.
+    pub phase: AtomicU32,
+    /// See [`flag`].
+    pub flags: AtomicU32,
+    /// Processes that hold a descriptor of this socket.
+    pub holders: AtomicU32,
+    /// Calls that sent something, before the connection moved.
+    pub sends: AtomicU32,
+    /// Calls that received something, before the connection moved.
+    pub receives: AtomicU32,
+    /// `sends + receives` when the handshake began.
+    pub began: AtomicU32,
+    /// Answers (a receive after a send) since the proposal.
+    pub answers: AtomicU32,
+    /// Looks that the passive side took for a proposal.
+    pub looks: AtomicU32,
+    /// The handshake, one step at a time.
+    pub handshake: RobustLock,
+    /// Calls that are inside a kernel write to the socket now.
+    pub kernel_writers: AtomicU32,
+    /// 0 on TCP, 1 while a sender wants to move, 2 in the ring.
+    pub tx_state: AtomicU32,
+    /// The sending direction: `sender`, `tx_state`.
+    pub tx: RobustLock,
+    /// Truth of the ring cursor of what this end sends.
+    pub sender: Sender,
+    /// The receiving direction: `receiver`, `rx_state`, `kernel_left`.
+    pub rx: RobustLock,
+    /// Truth of the ring cursor of what this end receives.
+    pub receiver: Receiver,
+    /// See [`rx_state`].
+    pub rx_state: AtomicU32,
+    /// While draining: bytes still to come through the kernel's socket, or all that ever should (see [`rx_state`]).
+    pub kernel_left: AtomicU64,
+    /// An error that the kernel told while the ring still had bytes, or 0.
+    pub kept_error: AtomicU32,
+    /// SO_RCVLOWAT, or 0 for the default of 1.
+    pub low_water: AtomicU32,
+    /// When the kernel's socket was last looked at, in nanoseconds of the monotonic clock.
+    pub looked_at: AtomicU64,
+}
+}
+
+impl Sock {
+    /// Whether any of `flags` is up.
+    #[inline]
+    pub fn has(&self, flags: u32) -> bool {
+        self.flags.load(Ordering::Acquire) & flags != 0
+    }
+
+    /// Raises flags; answers whether all were up before.
+    pub fn raise(&self, flags: u32) -> bool {
+        self.flags.fetch_or(flags, Ordering::AcqRel) & flags == flags
+    }
+
+    /// Takes flags down; answers whether any was up.
+    pub fn lower(&self, flags: u32) -> bool {
+        self.flags.fetch_and(!flags, Ordering::AcqRel) & flags != 0
+    }
+
+    /// Raises or lowers a flag.
+    pub fn put(&self, flag: u32, up: bool) {
+        if up {
+            self.raise(flag)
+        } else {
+            self.lower(flag)
+        };
+    }
+
+    /// Where the connection stands.
+    #[inline]
+    pub fn phase(&self) -> u32 {
+        self.phase.load(Ordering::Acquire)
+    }
+
+    /// Stays on TCP for good, for this reason.
+    pub fn decline(&self, why: Decline) {
+        self.listing.decline.store(why.0, Ordering::Relaxed);
+        self.listing.mode.store(mode::TCP, Ordering::Relaxed);
+        self.phase.store(phase::TCP, Ordering::Release);
+    }
+
+    /// Whether what this end sends goes into the ring.
+    #[inline]
+    pub fn tx_in_ring(&self) -> bool {
+        self.tx_state.load(Ordering::Acquire) == 2
+    }
+
+    /// Whether the next byte to read lies in the ring.
+    #[inline]
+    pub fn rx_in_ring(&self) -> bool {
+        self.rx_state.load(Ordering::Acquire) == rx_state::RING
+    }
+}

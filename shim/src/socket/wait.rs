@@ -1,0 +1,231 @@
+//! Waiting: look, spin for at most about what a sleep costs, then sleep in the kernel on the bell and the TCP socket.
+//!
+//! The TCP socket T is always among what a thread sleeps on, so that FIN, RST, the peer's death, signals and time-outs
+//! wake it as they wake any socket. Nothing here has a time-out of its own: what the program did not limit sleeps until
+//! something happens.
+
+use crate::signals;
+use crate::socket::bell::{self, Bell};
+use crate::socket::file::{OpenFile, Watcher};
+use crate::socket::group::Link;
+use crate::socket::sock::flag;
+use preloop_shm::counted::Counted;
+use preloop_smc::bell as waiting;
+use preloop_sys::{Errno, Fd, call, clock, sleep};
+use preloop_uapi::sync::Ordering;
+use std::sync::Arc;
+
+/// Nanoseconds that a new connection spins before its first sleep.
+pub const SPIN_FIRST: u32 = 20_000;
+/// About what a sleep and a wake-up across processors cost.
+const SPIN_MOST: u32 = 60_000;
+/// Below this, spinning is given up until a short sleep says that it would have been worth while.
+const SPIN_LEAST: u32 = 1_000;
+/// A sleep shorter than this, wake-ups at both ends included, was for a peer that answers at once.
+const SHORT_SLEEP: u64 = 120_000;
+
+/// Nanoseconds of the monotonic clock at which a wait ends; `None` is never.
+pub type Deadline = Option<u64>;
+
+/// The deadline that SO_RCVTIMEO or SO_SNDTIMEO of a socket gives a call that starts to wait now.
+pub fn deadline_of(fd: Fd, option: i32) -> Deadline {
+    match call::timeout_option(fd, option) {
+        0 => None,
+        nanoseconds => Some(clock::now().saturating_add(nanoseconds)),
+    }
+}
+
+/// Whether spinning can help: the peer last ran on another processor.
+pub fn peer_elsewhere(peer_cpu: u32) -> bool {
+    peer_cpu != 0 && peer_cpu != clock::cpu()
+}
+
+/// Spins while it is worth it; `true` when `ready` came true. What spinning was worth is remembered in `memory`: a
+/// success makes the next spin longer, a failure shorter, until none is left; see [`learn`].
+pub fn spin(memory: &std::sync::atomic::AtomicU32, deadline: Deadline, mut ready: impl FnMut() -> bool) -> bool {
+    let worth = memory.load(Ordering::Relaxed);
+    if worth < SPIN_LEAST {
+        return false;
+    }
+    let start = clock::now();
+    let end = deadline.map_or(start + u64::from(worth), |deadline| deadline.min(start + u64::from(worth)));
+    loop {
+        for _ in 0..32 {
+            if ready() {
+                memory.store((worth + worth / 2).min(SPIN_MOST), Ordering::Relaxed);
+                return true;
+            }
+            core::hint::spin_loop();
+        }
+        if clock::now() >= end {
+            memory.store(worth / 4, Ordering::Relaxed);
+            return false;
+        }
+    }
+}
+
+/// Remembers how long a sleep took: where spinning was given up, a short one starts it again.
+pub fn learn(memory: &std::sync::atomic::AtomicU32, fell_asleep: u64) {
+    if memory.load(Ordering::Relaxed) < SPIN_LEAST && clock::now().wrapping_sub(fell_asleep) < SHORT_SLEEP {
+        memory.store(SPIN_FIRST, Ordering::Relaxed);
+    }
+}
+
+/// A thread among the waiters of one or more connections, while it sleeps.
+pub struct Sleeper {
+    bell: Arc<Bell>,
+    places: Vec<Place>,
+}
+
+struct Place {
+    file: Counted<OpenFile>,
+    link: Option<Arc<Link>>,
+    slot: Option<usize>,
+}
+
+impl Sleeper {
+    /// A thread that is about to sleep.
+    ///
+    /// # Errors
+    /// EMFILE and the like: there is no bell to sleep on.
+    pub fn new() -> Result<Self, Errno> {
+        let bell = bell::borrow()?;
+        bell.fall_asleep();
+        Ok(Self { bell, places: Vec::new() })
+    }
+
+    /// Enters the waiters of a connection: whoever moves it, or has news, from now on rings the bell. The caller looks
+    /// at the connection again afterwards.
+    pub fn join(&mut self, file: &Counted<OpenFile>) {
+        file.watch(Watcher::Thread(self.bell.clone()));
+        // Offered memory counts: the peer may confirm it, and use it, while this thread sleeps.
+        let link = file.prepared();
+        let slot = link.as_ref().and_then(|link| link.group.slot_of(&self.bell));
+        if let (Some(link), Some(slot)) = (&link, slot) {
+            waiting::add_waiter(&link.own().wait, slot as u16 + 1);
+            link.group.declare(slot, self.bell.seq.load(std::sync::atomic::Ordering::Relaxed));
+        }
+        self.places.push(Place { file: file.clone(), link, slot });
+    }
+
+    /// The descriptor to sleep on.
+    pub fn bell(&self) -> Fd {
+        self.bell.fd()
+    }
+
+    /// The deadline, or an earlier time when some peer has no way to ring: its side of the group has no room for one
+    /// more waiter.
+    pub fn until(&self, deadline: Deadline) -> Deadline {
+        let deaf = self.places.iter().any(|place| place.link.is_some() && place.slot.is_none());
+        if deaf { sooner(deadline) } else { deadline }
+    }
+
+    /// The sleep is over; `rang`: the bell did.
+    pub fn leave(self, rang: bool) {
+        let seq = self.bell.wake_up(false);
+        for place in self.places {
+            if let (Some(link), Some(slot)) = (&place.link, place.slot) {
+                link.group.declare(slot, seq);
+                waiting::remove_waiter(&link.own().wait, slot as u16 + 1);
+            }
+            place.file.unwatch_thread(&self.bell);
+        }
+        if rang {
+            self.bell.hush();
+        }
+        bell::give_back(self.bell);
+    }
+}
+
+/// How long a waiter that cannot be rung (no descriptor for a bell, no slot) sleeps before it looks again.
+const DEAF_NANOSECONDS: u64 = 2_000_000;
+
+/// Sleeps until `events` of the TCP socket, the bell, or the deadline; not at all when `ready` is true once everybody
+/// knows of the sleep. The caller looks again afterwards, whatever woke it.
+///
+/// # Errors
+/// EAGAIN at the deadline; EINTR when a signal handler ran and the call does not go on after it: because of the handler,
+/// or because it is not `restartable`, having moved some bytes already, which it then answers.
+pub fn sleep(
+    file: &Counted<OpenFile>,
+    fd: Fd,
+    events: i16,
+    deadline: Deadline,
+    restartable: bool,
+    ready: impl FnOnce() -> bool,
+) -> Result<(), Errno> {
+    signals::clear_mark();
+    if deadline.is_some_and(|deadline| clock::now() >= deadline) {
+        return Err(Errno::EAGAIN);
+    }
+    let Ok(mut sleeper) = Sleeper::new() else { return deaf_sleep(fd, events, deadline, restartable, ready) };
+    sleeper.join(file);
+    if ready() {
+        sleeper.leave(false);
+        return Ok(());
+    }
+    let start = clock::now();
+    let woken = sleep::on(fd, events, sleeper.bell(), sleeper.until(deadline));
+    learn(&file.spin, start);
+    sleeper.leave(woken.as_ref().is_ok_and(|woken| woken.bell));
+    let seen = woken.map(|woken| woken.events).or_else(|errno| interrupted(errno, deadline, restartable))?;
+    note(file, seen);
+    Ok(())
+}
+
+/// The deadline, cut to the next look of a waiter that cannot be rung.
+pub fn sooner(deadline: Deadline) -> Deadline {
+    let soon = clock::now() + DEAF_NANOSECONDS;
+    Some(deadline.map_or(soon, |deadline| deadline.min(soon)))
+}
+
+fn deaf_sleep(
+    fd: Fd,
+    events: i16,
+    deadline: Deadline,
+    restartable: bool,
+    ready: impl FnOnce() -> bool,
+) -> Result<(), Errno> {
+    if !ready() {
+        let woken = sleep::on(fd, events, -1, sooner(deadline)).map(|woken| woken.events);
+        woken.or_else(|errno| interrupted(errno, deadline, restartable))?;
+    }
+    Ok(())
+}
+
+/// A signal came. As signal(7) says, the call goes on after a handler with SA_RESTART, unless it has a time-out.
+fn interrupted(errno: Errno, deadline: Deadline, restartable: bool) -> Result<i16, Errno> {
+    let restarts = || {
+        let handler_restarts = !signals::is_marked() && sleep::other_handlers_restart(signals::trampoline());
+        restartable && deadline.is_none() && handler_restarts
+    };
+    if errno == Errno::EINTR && restarts() { Ok(0) } else { Err(errno) }
+}
+
+/// Remembers what the kernel said of the TCP socket.
+pub fn note(file: &OpenFile, events: i16) {
+    let mut flags = 0;
+    if events & (libc::POLLRDHUP | libc::POLLHUP) != 0 {
+        flags |= flag::FIN;
+    }
+    if events & libc::POLLERR != 0 {
+        flags |= flag::ERROR;
+    }
+    if flags != 0 {
+        file.sock.raise(flags);
+    }
+}
+
+/// Nanoseconds after which a look at the kernel's socket is too old to conclude anything from.
+const LOOK_AGE: u64 = 50_000;
+
+/// Asks the kernel for the end of the connection, unless it was asked just now: a peer that was killed says so only
+/// there.
+pub fn look_at_kernel(file: &OpenFile, fd: Fd) {
+    let now = clock::now();
+    if now.wrapping_sub(file.sock.looked_at.load(Ordering::Relaxed)) < LOOK_AGE {
+        return;
+    }
+    file.sock.looked_at.store(now, Ordering::Relaxed);
+    note(file, call::poll_now(fd, libc::POLLRDHUP));
+}
