@@ -1,0 +1,102 @@
+"""A peer that keeps to the rules until its connection runs through shared memory, and then writes whatever comes to its
+mind over everything but the rings: `scribbler.py client|server PORT SEED WHERE`.
+
+It knows nothing of the library but the layout of the memory (shim/uapi/src/group.rs), which it finds in its own maps."""
+
+import ctypes
+import os
+import random
+import re
+import socket
+import sys
+import time
+
+SIDE = 1024 * (64 + 128)
+CONNS = 4096 + 2 * SIDE
+RINGS = CONNS + 512 * 512
+AREAS = {"cursors": (CONNS, CONNS + 512), "waiters": (4096, CONNS), "all": (0, RINGS)}
+CONNECTIONS = 4
+SECONDS = 0.15
+
+role, port, seed, where = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+random.seed(seed)
+listener = socket.create_server(("127.0.0.1", port)) if role == "server" else None
+
+
+def converse():
+    """Thirty round trips with an echo server, or as one."""
+    if listener:
+        peer = listener.accept()[0]
+        for turn in range(30):
+            peer.sendall(peer.recv(1 << 16))
+        return peer
+    peer = socket.create_connection(("127.0.0.1", port))
+    # What was written over earlier may be in the way of this one: it need not come far.
+    peer.settimeout(0.2)
+    until = time.monotonic() + 0.5
+    for turn in range(30):
+        if time.monotonic() > until:
+            break
+        peer.sendall(b"%064d" % turn)
+        left = 64
+        while left > 0 and (part := peer.recv(left)):
+            left -= len(part)
+    return peer
+
+
+def group():
+    """Where the newest group is."""
+    with open("/proc/self/maps") as maps:
+        found = [line for line in maps if "/memfd:preloop-group" in line]
+    if not found:
+        sys.exit("the connection did not move")
+    return int(re.match("[0-9a-f]+", found[0])[0], 16)
+
+
+def value(old):
+    """Noise, extremes, and the most harmful of lies: those that are nearly right."""
+    return random.choice(
+        (
+            random.getrandbits(64),
+            random.getrandbits(random.randrange(1, 20)),
+            0,
+            (1 << 64) - 1,
+            old + random.randrange(-70_000, 70_000) & (1 << 64) - 1,
+            old ^ 1 << random.randrange(64),
+        )
+    )
+
+
+def scribble(base, start, end):
+    word = ctypes.c_uint64.from_address(base + random.randrange(start, end, 8))
+    word.value = value(word.value)
+
+
+def attack(peer):
+    base, (start, end) = group(), AREAS[where]
+    peer.setblocking(False)
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        for _ in range(random.randrange(200)):
+            scribble(base, start, end)
+        if where == "all":
+            # The blocks of its own connections are a small part of all: they get their share.
+            scribble(base, CONNS, CONNS + 4096)
+        try:
+            peer.send(b"x" * 64 if not listener else peer.recv(1 << 16))
+            peer.recv(random.randrange(1000))
+        except OSError:
+            pass
+
+
+kept = []
+for turn in range(1 if listener else CONNECTIONS):
+    try:
+        kept.append(converse())
+    except OSError:
+        continue
+    print("scribbling", flush=True)
+    attack(kept[-1])
+print("scribbled", flush=True)
+# A hostile process does not tidy up.
+os._exit(0)

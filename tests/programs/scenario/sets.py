@@ -1,0 +1,188 @@
+"""epoll sets across the change-over and after it."""
+
+import random
+import select
+import socket
+
+from ends import exactly, fill, say, stream
+
+IN, OUT, RDHUP, ET, ONESHOT = select.EPOLLIN, select.EPOLLOUT, select.EPOLLRDHUP, select.EPOLLET, select.EPOLLONESHOT
+QUIET = 0.05
+
+
+def bits(epoll, timeout=QUIET):
+    return sorted(events for _, events in epoll.poll(timeout))
+
+
+def edges_client(at):
+    """An edge comes with every arrival, before, during and after the change-over, and none comes twice."""
+    peer = at.open()
+    peer.setblocking(False)
+    epoll = select.epoll()
+    epoll.register(peer, IN | RDHUP | ET)
+    for turn in range(24):
+        at.meet("ask")
+        peer.send(b"request")
+        at.meet("sent")
+        say(turn, "edge", bits(epoll, 1), "then", bits(epoll, 0.01))
+        # Every third answer is left for the next turn.
+        if turn % 3:
+            say("read", peer.recv(1000))
+    at.meet("ending")
+    at.meet("end")
+    say("end", bits(epoll, 1), "then", bits(epoll), peer.recv(1000))
+
+
+def edges_server(at):
+    peer = at.open()
+    for turn in range(24):
+        at.meet("ask")
+        exactly(peer, 7)
+        peer.sendall(b"answer%02d" % turn)
+        at.meet("sent")
+    at.meet("ending")
+    peer.shutdown(socket.SHUT_WR)
+    at.meet("end")
+    peer.recv(1)
+
+
+def oneshot_client(at):
+    peer = at.open()
+    peer.setblocking(False)
+    epoll = select.epoll()
+    epoll.register(peer, IN | ONESHOT)
+    for turn in range(16):
+        at.meet("ask")
+        peer.send(b"request")
+        at.meet("sent")
+        say(turn, bits(epoll, 1), "spent", bits(epoll, 0.01))
+        epoll.modify(peer, IN | ONESHOT)
+        say("armed with unread data", bits(epoll, 1), "spent", bits(epoll, 0.01))
+        say("read", peer.recv(1000))
+        epoll.modify(peer, IN | ONESHOT)
+    say("nothing", bits(epoll))
+    epoll.modify(peer, IN | OUT | ONESHOT)
+    say("writable", bits(epoll, 1), bits(epoll))
+
+
+def oneshot_server(at):
+    peer = at.open()
+    for turn in range(16):
+        at.meet("ask")
+        exactly(peer, 7)
+        peer.sendall(b"answer%02d" % turn)
+        at.meet("sent")
+
+
+def two_sets_client(at):
+    """One connection in two sets and twice in one of them, as a duplicate."""
+    peer = at.open()
+    twin = peer.dup()
+    level, edge = select.epoll(), select.epoll()
+    level.register(peer, IN)
+    level.register(twin, IN)
+    edge.register(peer, IN | ET)
+    at.warm(peer)
+    say("empty", bits(level), bits(edge, 0))
+    say("empty", bits(level), bits(edge))
+    at.meet()
+    at.meet("sent")
+    say("data", bits(level, 1), bits(edge, 1), "again", bits(level), bits(edge))
+    level.unregister(peer)
+    say("one left", bits(level))
+    say("read", exactly(twin, 5), bits(level), bits(edge))
+    twin.close()
+    at.meet("second")
+    at.meet("sent")
+    say("gone", bits(level), "edge", bits(edge, 1))
+
+
+def two_sets_server(at):
+    peer = at.open()
+    at.warm(peer)
+    for step in ["", "second"]:
+        at.meet(step)
+        peer.sendall(b"hello")
+        at.meet("sent")
+
+
+def writable_edge_client(at):
+    """A full connection, then space: one edge, level-triggered and edge-triggered, and exact contents."""
+    peer = at.moved()
+    sent = fill(peer)
+    level, edge = select.epoll(), select.epoll()
+    level.register(peer, OUT)
+    edge.register(peer, OUT | IN | ET)
+    say("full", bits(level), bits(edge))
+    for turn in range(20):
+        at.meet("drain")
+        at.side.sendall(b"%020d" % sent)
+        assert level.poll(5) and edge.poll(5), "no space"
+        try:
+            while True:
+                sent += peer.send(stream(0, sent, sent + 100_000))
+        except BlockingIOError:
+            pass
+    at.meet("last")
+    peer.close()
+    at.side.sendall(b"%020d" % sent)
+
+
+def writable_edge_server(at):
+    peer = at.moved()
+    done = 0
+
+    def take(upto):
+        nonlocal done
+        while done < upto:
+            part = peer.recv(min(1 << 20, upto - done))
+            assert part and part == stream(0, done, done + len(part)), done
+            done += len(part)
+
+    for turn in range(20):
+        at.meet("drain")
+        take(int(at.side.recv(20, socket.MSG_WAITALL)))
+    at.meet("last")
+    take(int(at.side.recv(20, socket.MSG_WAITALL)))
+    say("verified, then", peer.recv(1))
+
+
+CONNECTIONS = 300
+
+
+def many_client(at):
+    peers = [at.open() for _ in range(CONNECTIONS)]
+    epoll = select.epoll()
+    by_fd = {peer.fileno(): peer for peer in peers}
+    for peer in peers:
+        epoll.register(peer, IN)
+    order = random.Random(1)
+    for turn in range(8):
+        order.shuffle(peers)
+        for number, peer in enumerate(peers):
+            peer.sendall(b"%04d%04d" % (turn, number))
+        expected = {peer.fileno(): b"%04d%04d" % (turn, number) for number, peer in enumerate(peers)}
+        while expected:
+            ready = epoll.poll(5, 64)
+            assert ready and len({fd for fd, _ in ready}) == len(ready), ready
+            for fd, _ in ready:
+                assert exactly(by_fd[fd], 8) == expected.pop(fd)
+    say("answered", CONNECTIONS * 8, "quiet", bits(epoll))
+
+
+def many_server(at):
+    epoll = select.epoll()
+    epoll.register(at.listener, IN)
+    peers, gone = {}, 0
+    while gone < CONNECTIONS:
+        for fd, _ in epoll.poll(10, 16):
+            if fd == at.listener.fileno():
+                peer = at.listener.accept()[0]
+                peers[peer.fileno()] = peer
+                epoll.register(peer, IN | RDHUP | ET)
+            elif data := peers[fd].recv(8):
+                peers[fd].sendall(data)
+            else:
+                peers.pop(fd).close()
+                gone += 1
+    say("ended", gone)

@@ -1,0 +1,69 @@
+//! The programs that the tests run, and the packages that bring them.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::artefacts::Artefacts;
+
+/// Programs and the Debian or Ubuntu packages that hold them.
+const PACKAGES: [(&str, &str); 11] = [
+    ("iperf3", "iperf3"),
+    ("sockperf", "sockperf"),
+    ("nginx", "nginx-light"),
+    ("wrk", "wrk"),
+    ("curl", "curl"),
+    ("redis-server", "redis-server"),
+    ("redis-benchmark", "redis-tools"),
+    ("redis-cli", "redis-tools"),
+    ("python3", "python3"),
+    ("socat", "socat"),
+    ("taskset", "util-linux"),
+];
+
+/// Suites of the end-to-end tests and the programs without which they cannot run.
+pub const SUITES: [(&str, &[&str]); 7] = [
+    ("iperf3", &["iperf3"]),
+    ("sockperf", &["sockperf"]),
+    ("nginx", &["nginx", "wrk", "curl"]),
+    ("redis", &["redis-server", "redis-benchmark", "redis-cli", "python3"]),
+    ("python", &["python3"]),
+    ("socat", &["socat"]),
+    ("transfer", &[]),
+];
+
+/// Programs of this crate, which are found beside the library.
+const BUNDLED: [&str; 1] = ["tcp-pair"];
+
+/// The package that holds a program.
+pub fn package(program: &str) -> &str {
+    PACKAGES.iter().find(|(name, _)| *name == program).map_or(program, |(_, package)| package)
+}
+
+/// Whether a program is there.
+pub fn installed(program: &str) -> bool {
+    find(program).is_ok()
+}
+
+/// The path of a script of this crate.
+pub fn script(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "programs", name].iter().collect()
+}
+
+/// The path of a program.
+///
+/// # Errors
+/// When it is not there; names the package that holds it.
+pub fn find(program: &str) -> Result<PathBuf> {
+    if BUNDLED.contains(&program) {
+        return Artefacts::locate()?.get(program);
+    }
+    // The system's directories come first: version managers put scripts of the same names before them in PATH.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(PathBuf::from);
+    let found = system.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(program));
+    match found.into_iter().find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("{program} is not installed: apt-get install {}", package(program)),
+    }
+}

@@ -1,0 +1,5 @@
+//! Signals while a call waits.
+
+scenarios! { "signals":
+    receiving[1], waiting[1], sending[1],
+}
