@@ -252,6 +252,15 @@ pub fn notice(file: &OpenFile) {
     }
 }
 
+/// Whether the connection runs through shared memory, be it that this end has yet to notice: for calls that take no
+/// step of the handshake themselves.
+pub fn has_moved(file: &OpenFile) -> bool {
+    if file.sock.phase() == phase::OFFERED {
+        learn_outcome(file);
+    }
+    file.sock.phase() == phase::SMC
+}
+
 /// As [`notice`], when the answer matters now: waits for a thread that is taking a step. Called without locks.
 pub fn learn_outcome(file: &OpenFile) {
     let _held = file.sock.handshake.lock();

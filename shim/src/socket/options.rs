@@ -3,7 +3,7 @@
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::rx;
-use crate::socket::sock::{flag, phase};
+use crate::socket::sock::flag;
 use preloop_sys::{Errno, Fd};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::sync::Ordering;
@@ -53,7 +53,7 @@ pub fn set_nonblocking(file: &OpenFile, nonblocking: bool) {
 
 /// ioctl(2) with an `int` answer that the kernel cannot know any more; `None` when it does.
 pub fn int_ioctl(file: &OpenFile, fd: Fd, request: libc::c_ulong) -> Option<Result<usize, Errno>> {
-    if file.sock.phase() != phase::SMC {
+    if !matches!(request, libc::FIONREAD | libc::TIOCOUTQ) || !clc::has_moved(file) {
         return None;
     }
     match request {

@@ -75,13 +75,15 @@ pub fn splice_in(
     nonblocking: bool,
     kernel: Kernel<'_>,
 ) -> Answer {
-    if out.sock.phase() == phase::SMC && !nonblocking {
+    // Also while it may yet move: this call can be the one that moves it.
+    let may_move = !matches!(out.sock.phase(), phase::INIT | phase::TCP);
+    if may_move && !nonblocking {
         // The pipe is waited for here: inside, the connection's lock is held.
         let mut entry = [libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 }];
         if let Err(errno) = sleep::poll(&mut entry, None, SignalMask::NONE) {
             return Answer::Ours(Err(errno));
         }
-    } else if out.sock.phase() == phase::SMC && call::poll_now(pipe, libc::POLLIN) == 0 {
+    } else if may_move && call::poll_now(pipe, libc::POLLIN) == 0 {
         return Answer::Ours(Err(Errno::EAGAIN));
     }
     // One read of the pipe: a second one could wait.

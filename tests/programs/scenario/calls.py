@@ -183,6 +183,26 @@ def unread_by_peer_server(at):
     at.meet("taken")
 
 
+def counts_across_client(at):
+    """FIONREAD is the only call that the receiver makes while the connection moves under it."""
+    for turn in range(12):
+        peer = at.open()
+        at.warm(peer, turn)
+        for part in range(3):
+            peer.sendall(b"x" * 50)
+        say(turn, exactly(peer, 2))
+
+
+def counts_across_server(at):
+    for turn in range(12):
+        peer = at.open()
+        at.warm(peer, turn)
+        while readable(peer) < 150:
+            settle_a_little()
+        say(turn, readable(peer), len(exactly(peer, 150)))
+        peer.sendall(b"ok")
+
+
 def peek_across_client(at):
     """What was peeked at over TCP is read afterwards, however far the change-over has come meanwhile."""
     for turn in range(12):
