@@ -2,17 +2,17 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-/// Whether a connection between these addresses can have both ends in this network namespace. A loopback address on
-/// either side says so; so does the same address on both, for the kernel routes nothing else to itself that way.
-pub fn may_be_local(local: SocketAddr, peer: SocketAddr) -> bool {
-    let (from, to) = (local.ip().to_canonical(), peer.ip().to_canonical());
-    from.is_loopback() || to.is_loopback() || from == to
-}
-
-/// Whether a connection can be told to be local by its destination alone.
-pub fn surely_local(peer: IpAddr) -> bool {
+/// Whether a connection can be told to be local, both ends in this network namespace, by one address alone.
+pub fn address_is_local(peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
     peer.is_loopback() || peer.is_unspecified()
+}
+
+/// Whether a connection can be told to be local by its two addresses: one of them is a loopback address, or both are the
+/// same, for the kernel routes nothing but itself that way. Otherwise the kernel is asked for the other end.
+pub fn addresses_are_local(local: SocketAddr, peer: SocketAddr) -> bool {
+    let (from, to) = (local.ip().to_canonical(), peer.ip().to_canonical());
+    from.is_loopback() || to.is_loopback() || from == to
 }
 
 /// A TCP socket that is connected to itself (simultaneous open of one port): it has one end, not two.

@@ -2,12 +2,13 @@
 
 use crate::fdtable;
 use crate::policy;
+use crate::process;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::sock::{flag, phase};
 use core::net::SocketAddr;
 use preloop_sys::addr::RawAddr;
-use preloop_sys::{Fd, call};
+use preloop_sys::{Fd, call, tcp};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::Ordering;
@@ -28,6 +29,16 @@ pub fn listens(fd: Fd) {
     }
 }
 
+/// Whether both ends of the connection to `peer` are in this network namespace. Where the addresses do not say so, the
+/// kernel is asked whether it has the other end too: the host has several addresses, and may have made one up.
+fn is_local(fd: Fd, peer: SocketAddr) -> bool {
+    policy::address_is_local(peer.ip())
+        || call::local_addr(fd).is_some_and(|local| {
+            policy::addresses_are_local(local, peer)
+                || process::find_end(peer, local).is_some_and(|end| end.state != tcp::state::LISTEN)
+        })
+}
+
 fn becomes_connection(file: &OpenFile, local: bool) {
     file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
     if local {
@@ -43,10 +54,8 @@ pub fn connects(file: &OpenFile, fd: Fd, to: &RawAddr) {
         return;
     }
     let Some(peer) = to.inet() else { return };
-    let local = policy::surely_local(peer.ip())
-        || call::local_addr(fd).is_some_and(|from: SocketAddr| policy::may_be_local(from, peer));
     file.sock.raise(flag::ACTIVE);
-    becomes_connection(file, local);
+    becomes_connection(file, is_local(fd, peer));
 }
 
 /// A connection was accepted.
@@ -54,9 +63,7 @@ pub fn accepted(listener: Fd, fd: Fd, from: &RawAddr, flags: i32) {
     let Some(peer) = from.inet() else { return };
     let smc = fdtable::get(listener).map_or(0, |listener| listener.sock.flags.load(Ordering::Relaxed) & flag::AF_SMC);
     let Some(file) = OpenFile::enter(fd, nonblock(flags) | smc) else { return };
-    let local = policy::surely_local(peer.ip())
-        || call::local_addr(fd).is_some_and(|local: SocketAddr| policy::may_be_local(local, peer));
-    becomes_connection(&file, local);
+    becomes_connection(&file, is_local(fd, peer));
 }
 
 /// connect(AF_UNSPEC) takes the connection away: the socket may be used anew, on TCP.

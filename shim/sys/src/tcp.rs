@@ -13,6 +13,8 @@ pub mod state {
     pub const FIN_WAIT1: u8 = 4;
     /// This end's FIN was acknowledged.
     pub const FIN_WAIT2: u8 = 5;
+    /// Accepts connections.
+    pub const LISTEN: u8 = 10;
 }
 
 fn info(fd: Fd) -> Result<(libc::tcp_info, usize), Errno> {

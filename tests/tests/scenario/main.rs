@@ -23,6 +23,7 @@ macro_rules! scenarios {
     )+};
 }
 
+mod addresses;
 mod calls;
 mod closing;
 mod forks;

@@ -1,0 +1,5 @@
+//! Every pair of addresses that lies within one network namespace.
+
+scenarios! { "addresses":
+    every_pair[14],
+}
