@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::artefacts::Artefacts;
 
 /// Programs and the Debian or Ubuntu packages that hold them.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("iperf3", "iperf3"),
     ("sockperf", "sockperf"),
     ("nginx", "nginx-light"),
@@ -19,10 +19,13 @@ const PACKAGES: [(&str, &str); 11] = [
     ("python3", "python3"),
     ("socat", "socat"),
     ("taskset", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("ip", "iproute2"),
+    ("ss", "iproute2"),
 ];
 
 /// Suites of the end-to-end tests and the programs without which they cannot run.
-pub const SUITES: [(&str, &[&str]); 7] = [
+pub const SUITES: &[(&str, &[&str])] = &[
     ("iperf3", &["iperf3"]),
     ("sockperf", &["sockperf"]),
     ("nginx", &["nginx", "wrk", "curl"]),
@@ -30,6 +33,19 @@ pub const SUITES: [(&str, &[&str]); 7] = [
     ("python", &["python3"]),
     ("socat", &["socat"]),
     ("transfer", &[]),
+    ("addresses", &["python3", "ip"]),
+    ("calls", &["python3"]),
+    ("closing", &["python3"]),
+    ("forks", &["python3"]),
+    ("idle", &["python3"]),
+    ("offsets", &["python3"]),
+    ("readers", &["python3"]),
+    ("sets", &["python3"]),
+    ("signals", &["python3"]),
+    ("transfers", &["python3"]),
+    ("tuples", &["python3"]),
+    ("asked_for", &["python3"]),
+    ("test", &["python3", "setpriv", "ss"]),
 ];
 
 /// Programs of this crate, which are found beside the library.

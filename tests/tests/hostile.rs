@@ -28,7 +28,7 @@ macro_rules! tests {
 }
 
 tests! {
-    scribbled_cursors, scribbled_waiters, scribbled_everything, a_server_that_scribbles,
+    scribbled_cursors, scribbled_waiters, scribbled_everything, a_bell_that_is_full, a_server_that_scribbles,
     squatted_mailbox, offer_by_another_user, full_mailbox, nonsense_in_the_environment, no_descriptors, no_memory,
     no_file_size,
 }
@@ -84,6 +84,11 @@ fn scribbled_waiters() -> Result<()> {
 
 fn scribbled_everything() -> Result<()> {
     scribbled("all")
+}
+
+/// A client's bell takes no more rings: the server, who rings all the time, must not wait for it.
+fn a_bell_that_is_full() -> Result<()> {
+    scribbled("bell")
 }
 
 /// A server with one epoll set has a client that scribbles, before, while and after it serves others.

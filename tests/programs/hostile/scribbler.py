@@ -14,7 +14,8 @@ import time
 SIDE = 1024 * (64 + 128)
 CONNS = 4096 + 2 * SIDE
 RINGS = CONNS + 512 * 512
-AREAS = {"cursors": (CONNS, CONNS + 512), "waiters": (4096, CONNS), "all": (0, RINGS)}
+AREAS = {"cursors": (CONNS, CONNS + 512), "waiters": (4096, CONNS), "all": (0, RINGS), "bell": (0, 0)}
+SLOT_BYTES, CONN_BYTES, END_BYTES, WAITERS = 64, 512, 192, 128
 CONNECTIONS = 4
 SECONDS = 0.15
 
@@ -72,7 +73,43 @@ def scribble(base, start, end):
     word.value = value(word.value)
 
 
+def full_bell():
+    """A bell that somebody has and never empties, full: who rang it and waited would wait for ever. Its name."""
+    name = [random.getrandbits(64) | 1, random.getrandbits(64)]
+    bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    bell.bind("\0preloop/bell/%016x%016x" % tuple(name))
+    ringer = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ringer.setblocking(False)
+    try:
+        while True:
+            ringer.sendto(b"", bell.getsockname())
+    except BlockingIOError:
+        pass
+    kept.append(bell)
+    return name
+
+
+def never_awake(base, name, turn):
+    """The active side's first waiter has that bell, waits at every connection, and begins a new sleep all the time."""
+    line = (ctypes.c_uint64 * 3).from_address(base + 4096 + SIDE)
+    line[0], line[1], line[2] = 2 * turn + 1, name[0], name[1]
+    for conn in range(CONNECTIONS):
+        ctypes.c_uint64.from_address(base + CONNS + conn * CONN_BYTES + END_BYTES + WAITERS).value = 1
+
+
+def attack_bell(peer):
+    """The echo server must go on to answer, at its usual speed, whoever rings in vain."""
+    base, name = group(), full_bell()
+    for turn in range(300):
+        never_awake(base, name, turn)
+        peer.sendall(b"x" * 64)
+        time.sleep(0.0001)
+    print("rung at", flush=True)
+
+
 def attack(peer):
+    if where == "bell":
+        return attack_bell(peer)
     base, (start, end) = group(), AREAS[where]
     peer.setblocking(False)
     until = time.monotonic() + SECONDS

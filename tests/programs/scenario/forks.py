@@ -3,9 +3,10 @@
 import os
 import select
 import socket
+import threading
 import time
 
-from ends import attempt, exactly, say, until_end
+from ends import attempt, exactly, say, stream, until_end
 
 
 def reap(child):
@@ -85,6 +86,32 @@ def shared_after_client(at):
     at.meet("parent has it")
     at.meet("closed")
     say("end", peer.recv(1))
+
+
+def handshake_meets_fork(at):
+    """Children come and go while the handshake is under way and the stream flows: an offer is withdrawn at the moment at
+    which the other end may confirm it."""
+    for turn in range(40):
+        peer = at.open()
+        at.warm(peer, turn % 4)
+        sender = threading.Thread(target=peer.sendall, args=(stream(turn, 0, 1 << 18),))
+        sender.start()
+        done = 0
+        while done < 1 << 18:
+            part = peer.recv(min(3000, (1 << 18) - done))
+            assert part == stream(turn, done, done + len(part)), (turn, done)
+            done += len(part)
+            # Which end forks alternates, so that both withdraw and put off.
+            if done < 40_000 and (turn % 2 == 0) == (at.role == "server"):
+                os.waitpid(in_child(lambda: None), 0)
+        sender.join()
+        at.warm(peer, 10)
+        at.meet()
+        peer.close()
+    say("verified 40 streams")
+
+
+handshake_meets_fork_client = handshake_meets_fork_server = handshake_meets_fork
 
 
 def parent_closes_server(at):

@@ -2,5 +2,5 @@
 
 scenarios! { "forks":
     accept_then_fork[3], shared_before[1], shared_after[1], parent_closes[1], child_sleeps[1],
-    exits_without_closing[1], duplicates[1],
+    exits_without_closing[1], duplicates[1], handshake_meets_fork[20],
 }
