@@ -10,6 +10,17 @@ pub struct Ring {
     size: usize,
 }
 
+/// How bytes are stored into a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// Through this processor's caches: for a receiver that runs on it too, or for a few bytes.
+    Cached,
+    /// Past them, where the processor can do that: for a receiver on another one. Lines that its cache holds since it
+    /// read them need not be fetched from there first only to be written over, nor be fetched from this processor's
+    /// cache afterwards; between distant cores that is several times faster.
+    Streaming,
+}
+
 /// The buffers of one call, as the program passed them.
 #[derive(Debug, Clone, Copy)]
 pub struct Buffers<'a> {
@@ -108,13 +119,19 @@ impl Ring {
         self.base.wrapping_add(offset)
     }
 
-    /// Copies `len` bytes from the buffers, `skip` bytes in, to `offset`.
-    pub fn fill(&self, offset: usize, len: usize, from: &Buffers<'_>, skip: usize) {
+    /// Copies `len` bytes from the buffers, `skip` bytes in, to `offset`. All are stored when it returns: a cursor
+    /// that is published afterwards (Release) is not seen before them.
+    pub fn fill(&self, offset: usize, len: usize, from: &Buffers<'_>, skip: usize, store: Store) {
         let mut to = self.at(offset, len);
         from.pieces(skip, len, |part, len| {
             // SAFETY: `at` checked the ring's range; `Buffers::new` vouches for the program's part; they cannot
             // overlap, the ring being the library's own mapping.
-            unsafe { core::ptr::copy_nonoverlapping(part, to, len) };
+            unsafe {
+                match store {
+                    Store::Cached => core::ptr::copy_nonoverlapping(part, to, len),
+                    Store::Streaming => stream(part, to, len),
+                }
+            }
             to = to.wrapping_add(len);
         });
     }
@@ -159,7 +176,72 @@ impl Ring {
     }
 }
 
+/// Copies past the caches, and waits until the bytes are stored: such stores are not ordered with those that follow.
+///
+/// # Safety
+/// As for `copy_nonoverlapping`.
+#[cfg(target_arch = "x86_64")]
+unsafe fn stream(from: *const u8, to: *mut u8, len: usize) {
+    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+    const LINE: usize = 64;
+    let head = to.align_offset(LINE).min(len);
+    let lines = (len - head) / LINE * LINE;
+    // SAFETY: the caller's ranges, cut into a head up to the first whole cache line, whole lines (whose alignment the
+    // store needs), and a tail. SSE2, which every x86-64 processor has.
+    unsafe {
+        core::ptr::copy_nonoverlapping(from, to, head);
+        for at in (head..head + lines).step_by(LINE) {
+            let (from, to) = (from.add(at).cast::<__m128i>(), to.add(at).cast::<__m128i>());
+            let line: [__m128i; 4] = core::array::from_fn(|word| _mm_loadu_si128(from.add(word)));
+            for (word, value) in line.into_iter().enumerate() {
+                _mm_stream_si128(to.add(word), value);
+            }
+        }
+        let done = head + lines;
+        core::ptr::copy_nonoverlapping(from.add(done), to.add(done), len - done);
+        _mm_sfence();
+    }
+}
+
+/// Other processors copy through their caches.
+///
+/// # Safety
+/// As for `copy_nonoverlapping`.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn stream(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, len) };
+}
+
 // SAFETY: an address; the protocol of the cursors, not the type, orders access to the bytes.
 unsafe impl Send for Ring {}
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
+
+#[cfg(test)]
+mod tests {
+    use super::{Buffers, Ring, Store};
+
+    /// Every length and misalignment around whole cache lines, and nothing beside what was asked for.
+    #[test]
+    fn both_ways_to_store_copy_the_same() {
+        let mut memory = vec![0u8; 1024];
+        let source: Vec<u8> = (0..700).map(|n| (n % 251) as u8).collect();
+        for store in [Store::Cached, Store::Streaming] {
+            for (offset, skip, len) in
+                (0..70).flat_map(|offset| (0..200).map(move |len| (offset, (offset * 7 + len) % 300, len)))
+            {
+                memory.fill(255);
+                let part = libc::iovec { iov_base: source.as_ptr().cast_mut().cast(), iov_len: source.len() };
+                let parts = [part];
+                // SAFETY: the buffers live, and are only read.
+                let from = unsafe { Buffers::new(&parts) };
+                // SAFETY: as long as the vector.
+                let ring = unsafe { Ring::new(memory.as_mut_ptr(), memory.len()) };
+                ring.fill(offset, len, &from, skip, store);
+                assert_eq!(memory[offset..offset + len], source[skip..skip + len], "{store:?} {offset} {len}");
+                assert!(memory[..offset].iter().chain(&memory[offset + len..]).all(|byte| *byte == 255));
+            }
+        }
+    }
+}

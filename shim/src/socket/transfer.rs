@@ -6,7 +6,7 @@ use crate::socket::file::OpenFile;
 use crate::socket::rx::{self, Drained};
 use crate::socket::sock::phase;
 use crate::socket::tx::{self, Source};
-use preloop_shm::copy::Ring;
+use preloop_shm::copy::{Ring, Store};
 use preloop_shm::counted::Counted;
 use preloop_smc::ring::Span;
 use preloop_sys::sleep::{self, SignalMask};
@@ -26,7 +26,7 @@ impl Source for FileSource {
         self.len
     }
 
-    fn fill(&mut self, ring: &Ring, span: Span, _done: usize) -> Result<usize, Errno> {
+    fn fill(&mut self, ring: &Ring, span: Span, _done: usize, _store: Store) -> Result<usize, Errno> {
         let mut filled = 0;
         for (at, len) in span.pieces() {
             if len == 0 {
@@ -101,7 +101,7 @@ impl Source for PipeSource {
         self.len
     }
 
-    fn fill(&mut self, ring: &Ring, span: Span, _done: usize) -> Result<usize, Errno> {
+    fn fill(&mut self, ring: &Ring, span: Span, _done: usize, _store: Store) -> Result<usize, Errno> {
         let (at, len) = span.first;
         let got = ring.fill_from_file(at, len, self.pipe, None)?;
         self.len = self.len.min(got);

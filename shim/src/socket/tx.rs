@@ -6,7 +6,7 @@ use crate::socket::file::OpenFile;
 use crate::socket::group::Link;
 use crate::socket::sock::{Sock, flag, phase};
 use crate::socket::wait;
-use preloop_shm::copy::{Buffers, Ring};
+use preloop_shm::copy::{Buffers, Ring, Store};
 use preloop_shm::counted::Counted;
 use preloop_smc::ring::{Broken, Span};
 use preloop_sys::{Errno, Fd, call, clock, process, tcp};
@@ -14,6 +14,10 @@ use preloop_uapi::sync::{Ordering, fence};
 
 /// Bytes published at a time, so that the receiver works on the first while the rest is copied.
 const PIECE: usize = 32 << 10;
+
+/// Bytes from which a piece is stored past the caches when the receiver runs on another processor. A smaller one is
+/// mostly a request or reply, whose receiver waits for it: it comes soonest from the sender's cache.
+const STREAM_FROM: usize = 2 << 10;
 
 /// `Sock::tx_state` while a sender is about to move the direction: nobody enters the kernel's write.
 const MOVING: u32 = 1;
@@ -25,11 +29,11 @@ pub trait Source {
     fn len(&self) -> usize;
 
     /// Puts up to the span's bytes into the ring, `done` bytes having been put before; how many it put. Fewer than the
-    /// span says that there are no more.
+    /// span says that there are no more. `store` is how they are best stored.
     ///
     /// # Errors
     /// What reading the source answers.
-    fn fill(&mut self, ring: &Ring, span: Span, done: usize) -> Result<usize, Errno>;
+    fn fill(&mut self, ring: &Ring, span: Span, done: usize, store: Store) -> Result<usize, Errno>;
 }
 
 impl Source for &Buffers<'_> {
@@ -37,10 +41,10 @@ impl Source for &Buffers<'_> {
         Buffers::len(self)
     }
 
-    fn fill(&mut self, ring: &Ring, span: Span, done: usize) -> Result<usize, Errno> {
+    fn fill(&mut self, ring: &Ring, span: Span, done: usize, store: Store) -> Result<usize, Errno> {
         let mut at = done;
         for (offset, len) in span.pieces() {
-            ring.fill(offset, len, self, at);
+            ring.fill(offset, len, self, at, store);
             at += len;
         }
         Ok(span.len())
@@ -220,6 +224,7 @@ fn put(file: &OpenFile, link: &Link, fd: Fd, source: &mut dyn Source, sent: &mut
     }
     let (line, peer, ring) = (&link.own().tx, &link.peer().rx, link.tx_ring());
     note_cpu(&line.cpu);
+    let receiver_elsewhere = wait::peer_elsewhere(peer.cpu.load(Ordering::Relaxed));
     loop {
         if let Some(state) = ended(file, link, fd)? {
             return Ok(state);
@@ -232,7 +237,8 @@ fn put(file: &OpenFile, link: &Link, fd: Fd, source: &mut dyn Source, sent: &mut
             return Ok(Sending::Full);
         }
         let span = space.take(PIECE.min(source.len() - *sent));
-        let filled = source.fill(ring, span, *sent)?;
+        let store = if span.len() >= STREAM_FROM && receiver_elsewhere { Store::Streaming } else { Store::Cached };
+        let filled = source.fill(ring, span, *sent, store)?;
         sock.sender.publish(line, filled);
         *sent += filled;
         link.notify();
