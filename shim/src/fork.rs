@@ -2,45 +2,58 @@
 
 use crate::fdtable::{self, FILES, SETS};
 use crate::process;
+use crate::socket::epoll::Set;
+use crate::socket::file::OpenFile;
 use crate::socket::{bell, clc, group};
 use preloop_shm::counted::Counted;
 use preloop_uapi::sync::Ordering;
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
-use crate::socket::file::OpenFile;
+/// Held for writing from the count of what the child will have until the fork.
+static BIRTHS: RwLock<()> = RwLock::new(());
+/// One fork at a time: two would take the locks of sets and files in different orders.
+static FORKING: Mutex<()> = Mutex::new(());
+
+/// No fork happens while the answer lives: a socket that becomes known now is either counted by a fork, or not in the
+/// child.
+pub fn may_not_fork() -> RwLockReadGuard<'static, ()> {
+    BIRTHS.read().unwrap_or_else(|e| e.into_inner())
+}
 
 /// Every open file once, however many descriptors stand for it.
 fn files() -> Vec<Counted<OpenFile>> {
     let mut files: Vec<Counted<OpenFile>> = Vec::new();
-    fdtable::for_each(|_, file| {
-        if !files.iter().any(|known| known.same(&file)) {
-            files.push(file);
-        }
-    });
+    fdtable::for_each(|_, file| files.push(file));
+    files.sort_by_key(|file| core::ptr::from_ref::<OpenFile>(file).addr());
+    files.dedup_by(|one, other| one.same(other));
     files
+}
+
+/// Every epoll set once.
+fn sets() -> Vec<Arc<Set>> {
+    let mut sets = fdtable::sets();
+    sets.sort_by_key(|set| Arc::as_ptr(set).addr());
+    sets.dedup_by(|one, other| Arc::ptr_eq(one, other));
+    sets
 }
 
 /// Runs `fork` while every lock of the library is held by this thread, so that the child finds none taken by a thread
 /// it does not have.
 pub fn fork(fork: impl FnOnce() -> i32) -> i32 {
-    let files = files();
-    // Handshakes under way are put off: their Unix sockets and offers belong to one process.
-    files.iter().for_each(|file| clc::put_off(file));
+    let forking = FORKING.lock().unwrap_or_else(|e| e.into_inner());
+    let births = BIRTHS.write().unwrap_or_else(|e| e.into_inner());
+    let (files, sets) = (files(), sets());
     count(&files, true);
-    let sets = fdtable::sets();
-    let mut child = -1;
-    let mut all: Box<dyn FnOnce() + '_> =
-        Box::new(|| child = bell::hold(|| group::hold(|| FILES.hold(|| SETS.hold(fork)))));
-    for file in &files {
-        let inner = all;
-        all = Box::new(move || file.hold(inner));
-    }
-    for set in &sets {
-        let inner = all;
-        all = Box::new(move || set.hold(inner));
-    }
-    all();
+    // Handshakes under way are put off: their Unix sockets and offers belong to one process. None begins anew, now that
+    // the files count two holders.
+    files.iter().for_each(|file| clc::put_off(file));
+    sets.iter().for_each(|set| set.is_shared());
+    let frozen_sets: Vec<_> = sets.iter().map(|set| set.freeze()).collect();
+    let frozen_files: Vec<_> = files.iter().map(|file| file.freeze()).collect();
+    let child = process::hold(|| bell::hold(|| group::hold(|| FILES.hold(|| SETS.hold(fork)))));
+    drop((frozen_files, frozen_sets, births, forking));
     match child {
-        0 => in_child(),
+        0 => in_child(&sets),
         -1 => count(&files, false),
         _ => {}
     }
@@ -49,17 +62,20 @@ pub fn fork(fork: impl FnOnce() -> i32) -> i32 {
 
 fn count(files: &[Counted<OpenFile>], more: bool) {
     for file in files {
-        if more {
-            file.sock.holders.fetch_add(1, Ordering::AcqRel);
-        } else {
-            file.sock.holders.fetch_sub(1, Ordering::AcqRel);
+        for counter in [&file.sock.holders, &file.sock.users] {
+            if more {
+                counter.fetch_add(1, Ordering::AcqRel);
+            } else {
+                counter.fetch_sub(1, Ordering::AcqRel);
+            }
         }
     }
     group::count_holders(more);
 }
 
-fn in_child() {
+fn in_child(sets: &[Arc<Set>]) {
     process::renew();
     bell::forget_all();
     group::after_fork();
+    sets.iter().for_each(|set| set.after_fork());
 }

@@ -5,13 +5,14 @@ use crate::fdtable;
 use crate::settings::Settings;
 use preloop_shm::arena::Arena;
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, Fd, diag, process, unix};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use preloop_sys::{Errno, Fd, diag, process, real, unix};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Slots of sockets and groups.
 pub static ARENA: Arena = Arena::new();
 static PID: AtomicU32 = AtomicU32::new(0);
+static CONFINED: AtomicBool = AtomicBool::new(false);
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 static DIAG: AtomicI32 = AtomicI32::new(-1);
 static RINGER: AtomicI32 = AtomicI32::new(-1);
@@ -20,9 +21,21 @@ static MEMORY: AtomicU64 = AtomicU64::new(0);
 
 /// Called once, by the library's constructor: until then every hook is the real call.
 pub fn start() {
+    real::find_all();
     if SETTINGS.set(Settings::from_env()).is_ok() {
         renew();
     }
+}
+
+/// The process filters its system calls from now on (seccomp(2)): the library makes none of its own for connections that
+/// have not moved, since the filter may kill who makes a call that it does not expect.
+pub fn is_confined() -> bool {
+    CONFINED.load(Ordering::Relaxed)
+}
+
+/// See [`is_confined`].
+pub fn confine() {
+    CONFINED.store(true, Ordering::Relaxed);
 }
 
 /// Takes note of being a new process: at start, and in a forked child, whose questions must not be answered to its
@@ -40,6 +53,12 @@ pub fn pid() -> u32 {
     PID.load(Ordering::Relaxed)
 }
 
+/// Whether this is a child that no hook saw being made (by clone(2), or inside the C library): it has a copy of the
+/// library's memory, but does not count among the holders of the sockets, and must not act as if it did.
+pub fn is_uncounted() -> bool {
+    process::pid() != pid()
+}
+
 /// What the user set. Before the constructor ran: the defaults.
 pub fn settings() -> &'static Settings {
     SETTINGS.get_or_init(Settings::default)
@@ -51,11 +70,16 @@ pub fn adopt(inner: Inner) -> Fd {
     inner.into_raw()
 }
 
+/// Gives charge of a descriptor of the library's own back.
+pub fn take_back(fd: Fd) -> Inner {
+    fdtable::mark_inner(fd, false);
+    Inner::from_raw(fd)
+}
+
 /// Closes a descriptor of the library's own.
 pub fn disown(fd: Fd) {
     if fd >= 0 {
-        fdtable::mark_inner(fd, false);
-        drop(Inner::from_raw(fd));
+        drop(take_back(fd));
     }
 }
 
@@ -74,10 +98,22 @@ fn once(cell: &AtomicI32, make: impl FnOnce() -> Result<Inner, Errno>) -> Option
     }
 }
 
+/// Held while the kernel is asked and answers.
+static ONE_QUESTION_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn one_question() -> MutexGuard<'static, ()> {
+    ONE_QUESTION_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Runs `during` while nobody asks the kernel anything (for fork).
+pub fn hold<R>(during: impl FnOnce() -> R) -> R {
+    let _held = one_question();
+    during()
+}
+
 /// The other end of a connection, asked of the kernel: the socket connected from `local` to `peer`.
 pub fn find_end(local: core::net::SocketAddr, peer: core::net::SocketAddr) -> Option<diag::End> {
-    static ONE_QUESTION_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _held = ONE_QUESTION_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    let _held = one_question();
     diag::find(once(&DIAG, diag::open)?, local, peer)
 }
 

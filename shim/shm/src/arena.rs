@@ -152,6 +152,12 @@ impl Arena {
         (!base.is_null()).then(|| unsafe { &*base.cast::<ArenaHeader>() })
     }
 
+    /// Whether a slot is of this process's own arena, and not of one that was inherited.
+    pub fn holds<T: Slot>(&self, slot: &'static T) -> bool {
+        let base = self.base.load(Ordering::Acquire).addr();
+        base != 0 && (base..base + BYTES).contains(&core::ptr::from_ref(slot).addr())
+    }
+
     /// Takes a slot, or `None` when all are in use. The caller stores the listing's kind.
     pub fn take<T: Slot>(&self) -> Option<&'static T> {
         const {

@@ -166,6 +166,15 @@ impl Ring {
         }
     }
 
+    /// Has the kernel read a pipe straight into the ring, without waiting where it can.
+    ///
+    /// # Errors
+    /// The kernel's; EAGAIN when nothing is there.
+    pub fn fill_from_pipe(&self, offset: usize, len: usize, pipe: Fd) -> Result<usize, Errno> {
+        // SAFETY: `at` checked the range.
+        unsafe { call::read_now_at(pipe, self.at(offset, len), len) }
+    }
+
     /// Has the kernel write ring bytes to a file or pipe.
     ///
     /// # Errors

@@ -29,6 +29,7 @@
 use preloop_uapi::group::waiter::{ALL, ENTRIES, NONE, WANTS_READY};
 use preloop_uapi::group::{CONNS, READY_WORDS, ReadyBits, WaitLine, WaiterSlot};
 use preloop_uapi::sync::{
+    AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     fence,
 };
@@ -108,33 +109,71 @@ pub fn take_ready(bits: &ReadyBits, mut found: impl FnMut(usize)) {
 // `take_ready` promises indices below CONNS.
 const _: () = assert!(READY_WORDS * 64 == CONNS && READY_WORDS <= 64);
 
-/// Lists a waiter at one end of a connection. False when there is no free entry: the last one then says that every
-/// waiter of the side is to be told, which stays so until `ALL | WANTS_READY` is removed. The caller looks again
-/// afterwards, with a SeqCst fence in between ([`declare_sleep`] has one).
-pub fn add_waiter(line: &WaitLine, entry: u16) -> bool {
-    let mut listed = true;
+/// What became of a waiter that was to be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// It is on the list now.
+    New,
+    /// It was there before.
+    Already,
+    /// There is no free entry. Nothing was changed.
+    Full,
+}
+
+/// Lists a waiter at one end of a connection. The caller looks again afterwards, with a SeqCst fence in between
+/// ([`declare_sleep`] has one).
+pub fn add_waiter(line: &WaitLine, entry: u16) -> Listed {
+    let mut listed = Listed::Already;
     change(line, |entries| {
-        listed = true;
-        if entry == NONE || entries.contains(&entry) {
-            return;
-        }
-        if let Some(free) = entries.iter_mut().find(|e| **e == NONE) {
+        listed = if entry == NONE || entries.contains(&entry) {
+            Listed::Already
+        } else if let Some(free) = entries.iter_mut().find(|e| **e == NONE) {
             *free = entry;
+            Listed::New
         } else {
-            entries[ENTRIES - 1] = ALL | WANTS_READY;
-            listed = false;
-        }
+            Listed::Full
+        };
     });
     listed
 }
 
-/// Takes a waiter off the list, where it may be missing.
-pub fn remove_waiter(line: &WaitLine, entry: u16) {
+/// [`add_waiter`] that cannot fail: where the list is full, the last entry says that every waiter of the side is to be
+/// told. `unlisted` counts those who rely on that; it is private to the end, and a lock of the end's is held.
+pub fn add_waiter_beyond(line: &WaitLine, unlisted: &AtomicU32, entry: u16) -> Listed {
+    let listed = add_waiter(line, entry);
+    if listed != Listed::Full {
+        return listed;
+    }
+    let mut displaced = false;
     change(line, |entries| {
+        displaced = ![NONE, ALL | WANTS_READY].contains(&entries[ENTRIES - 1]);
+        entries[ENTRIES - 1] = ALL | WANTS_READY;
+    });
+    unlisted.fetch_add(1 + u32::from(displaced), Relaxed);
+    Listed::New
+}
+
+/// A waiter leaves that [`remove_waiter`] did not find. With the last of them those on the list are told alone again.
+/// The lock is held, as for [`add_waiter_beyond`].
+pub fn remove_waiter_beyond(line: &WaitLine, unlisted: &AtomicU32) {
+    let left = unlisted.load(Relaxed).saturating_sub(1);
+    unlisted.store(left, Relaxed);
+    if left == 0 {
+        remove_waiter(line, ALL | WANTS_READY);
+    }
+}
+
+/// Takes a waiter off the list; answers whether it was there.
+pub fn remove_waiter(line: &WaitLine, entry: u16) -> bool {
+    let mut found = false;
+    change(line, |entries| {
+        found = false;
         for e in entries.iter_mut().filter(|e| **e == entry) {
             *e = NONE;
+            found = true;
         }
     });
+    found
 }
 
 /// Who is to hear of news, after the news was stored: a SeqCst fence, then the list.

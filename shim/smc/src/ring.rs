@@ -156,10 +156,13 @@ impl Sender {
         line.prod.store(prod, Release);
     }
 
-    /// Shows the peer what was published, once more: for a successor of a thread that died in [`publish`].
+    /// Shows the peer what was published, once more: for a successor of a thread that died in [`publish`] or in
+    /// [`space`], where it may have begun a run and not come to stand at its start.
     ///
     /// [`publish`]: Self::publish
+    /// [`space`]: Self::space
     pub fn republish(&self, line: &TxLine) {
+        self.prod.store(max(self.prod.load(Relaxed), self.start.load(Relaxed)), Relaxed);
         line.start.store(self.start.load(Relaxed), Relaxed);
         line.prod.store(self.prod.load(Relaxed), Release);
     }
@@ -291,6 +294,11 @@ impl Receiver {
         let prod = peer.prod.load(Acquire);
         let from = max(self.cons.load(Relaxed), peer.start.load(Relaxed));
         size.saturating_sub(prod.saturating_sub(from)) >= threshold(size)
+    }
+
+    /// Whether there are bytes that were not taken, without jumping to them: for a process that is about to end.
+    pub fn pending(&self, peer: &TxLine) -> bool {
+        peer.prod.load(Acquire) != self.cons.load(Relaxed)
     }
 
     /// Stream bytes taken from this ring; positions skipped do not count.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use preloop_smc::bell::*;
 use preloop_uapi::group::waiter::{ALL, WANTS_READY};
 use preloop_uapi::group::{CONNS, ReadyBits, WaitLine, WaiterSlot};
-use preloop_uapi::sync::Ordering::Relaxed;
+use preloop_uapi::sync::{AtomicU32, Ordering::Relaxed};
 use proptest::prelude::*;
 
 fn taken(bits: &ReadyBits) -> Vec<usize> {
@@ -64,27 +64,31 @@ fn a_bit_without_its_summary_is_found_with_the_next_mark() {
 
 #[test]
 fn four_waiters_and_then_all() {
-    let line = WaitLine::default();
+    let (line, unlisted) = (WaitLine::default(), AtomicU32::new(0));
     for entry in [1, 2, 3 | WANTS_READY, 4] {
-        assert!(add_waiter(&line, entry));
-        assert!(add_waiter(&line, entry), "twice is once");
+        assert_eq!(add_waiter(&line, entry), Listed::New);
+        assert_eq!(add_waiter(&line, entry), Listed::Already);
     }
+    assert_eq!(add_waiter(&line, 5), Listed::Full);
     assert_eq!(listed(&line), [1, 2, 3 | WANTS_READY, 4]);
-    assert!(!add_waiter(&line, 5));
+    assert_eq!(add_waiter_beyond(&line, &unlisted, 5), Listed::New);
+    assert_eq!(add_waiter_beyond(&line, &unlisted, 2), Listed::Already);
     assert_eq!(listed(&line), [1, 2, 3 | WANTS_READY, ALL | WANTS_READY]);
-    assert!(!add_waiter(&line, 5));
-    assert!(add_waiter(&line, 2));
-    remove_waiter(&line, 2);
-    remove_waiter(&line, 2);
-    remove_waiter(&line, 77);
-    assert!(add_waiter(&line, 5));
-    assert_eq!(listed(&line), [1, 5, 3 | WANTS_READY, ALL | WANTS_READY]);
-    remove_waiter(&line, ALL | WANTS_READY);
-    assert_eq!(listed(&line), [1, 5, 3 | WANTS_READY]);
+    assert_eq!(unlisted.load(Relaxed), 2, "the fifth, and the fourth, who had to make room");
+    assert!(remove_waiter(&line, 2));
+    assert!(!remove_waiter(&line, 2));
+    assert_eq!(add_waiter_beyond(&line, &unlisted, 6), Listed::New);
+    assert_eq!(listed(&line), [1, 6, 3 | WANTS_READY, ALL | WANTS_READY]);
+    remove_waiter_beyond(&line, &unlisted);
+    assert_eq!(listed(&line), [1, 6, 3 | WANTS_READY, ALL | WANTS_READY]);
+    remove_waiter_beyond(&line, &unlisted);
+    assert_eq!(listed(&line), [1, 6, 3 | WANTS_READY]);
+    remove_waiter_beyond(&line, &unlisted);
+    assert_eq!(unlisted.load(Relaxed), 0);
     line.waiters.store(u64::MAX, Relaxed);
-    remove_waiter(&line, u16::MAX);
+    assert!(remove_waiter(&line, u16::MAX));
     assert_eq!(listed(&line), []);
-    assert!(add_waiter(&line, 0));
+    assert_eq!(add_waiter(&line, 0), Listed::Already);
     assert_eq!(listed(&line), []);
 }
 
@@ -104,23 +108,27 @@ proptest! {
     }
 
     #[test]
-    fn waiters_are_a_small_set(ops in prop::collection::vec((any::<bool>(), 1..8u16), 1..100)) {
-        let (line, mut model, mut all) = (WaitLine::default(), BTreeSet::new(), false);
+    fn every_waiter_is_told(ops in prop::collection::vec((any::<bool>(), 1..8u16), 1..100)) {
+        let (line, unlisted, mut model) = (WaitLine::default(), AtomicU32::new(0), BTreeSet::new());
         for (add, entry) in ops {
-            if add {
-                let told = add_waiter(&line, entry);
-                model.insert(entry);
-                all |= !told;
-            } else {
-                remove_waiter(&line, entry);
-                model.remove(&entry);
+            if add && model.insert(entry) {
+                prop_assert_eq!(add_waiter_beyond(&line, &unlisted, entry), Listed::New);
+            } else if !add && model.remove(&entry) && !remove_waiter(&line, entry) {
+                remove_waiter_beyond(&line, &unlisted);
             }
             let entries: BTreeSet<_> = waiters(&line).collect();
-            prop_assert_eq!(entries.contains(&(ALL | WANTS_READY)), all);
-            // Everybody added is told, by name or with all; nobody removed is told by name.
+            let all = entries.contains(&(ALL | WANTS_READY));
+            // By name, or with all the others; nobody who left is told by name.
             prop_assert!(model.iter().all(|e| all || entries.contains(e)));
             prop_assert!(entries.iter().all(|e| *e == ALL | WANTS_READY || model.contains(e)));
+            prop_assert!(all || model.len() <= 4);
         }
+        for entry in model {
+            if !remove_waiter(&line, entry) {
+                remove_waiter_beyond(&line, &unlisted);
+            }
+        }
+        prop_assert_eq!(listed(&line), []);
     }
 
     #[test]
@@ -130,7 +138,7 @@ proptest! {
         add_waiter(&line, entry);
         let now = listed(&line);
         prop_assert!(now.len() <= 4 && !now.contains(&0));
-        prop_assert!(entry == 0 || now.contains(&entry) || now.contains(&(ALL | WANTS_READY)));
+        prop_assert!(entry == 0 || now.contains(&entry) || now.len() == 4);
         remove_waiter(&line, entry);
         prop_assert!(entry == 0 || !listed(&line).contains(&entry));
     }

@@ -37,6 +37,8 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
         matches!(domain, libc::AF_INET | libc::AF_INET6) && matches!(protocol, 0 | libc::IPPROTO_TCP | IPPROTO_SMC);
     if fd >= 0 && stream && (tcp || smc) {
         birth::made(fd, kind, smc);
+    } else if fd >= 0 {
+        birth::given_out(fd);
     }
     fd
 }

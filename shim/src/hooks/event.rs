@@ -220,7 +220,7 @@ pub unsafe extern "C" fn epoll_ctl(set: c_int, op: c_int, fd: c_int, event: *mut
     }
     // SAFETY: the program's pointer; the struct may be packed, so it is copied.
     let wanted = (!event.is_null()).then(|| unsafe { event.read_unaligned() }).map(|event| (event.events, event.u64));
-    match fdtable::epoll(set).and_then(|set| epoll::control(&set, op, fd, wanted)) {
+    match epoll::control(set, op, fd, wanted) {
         Some(result) => answer(result),
         // SAFETY: the program's own call.
         None => unsafe { real::epoll_ctl(set, op, fd, event) },
@@ -241,16 +241,17 @@ unsafe fn wait_any(
     // SAFETY: the caller's.
     let out = unsafe { core::slice::from_raw_parts_mut(events, max as usize) };
     let start = deadline();
-    if let Some(result) = epoll::wait(&found, out, start, mask) {
-        return answer(result);
+    if !found.enter_plain() {
+        return answer(found.wait(out, start, mask));
     }
     let got = kernel();
+    found.leave_plain();
     if got <= 0 || !found.is_active() {
         return got;
     }
     // A connection was added while this thread slept in the kernel's own call.
     match found.translate(out, got as usize) {
-        0 => answer(epoll::wait(&found, out, start, mask).unwrap_or(Ok(0))),
+        0 => answer(found.wait(out, start, mask)),
         count => count as c_int,
     }
 }

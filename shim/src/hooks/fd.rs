@@ -28,10 +28,12 @@ pub unsafe extern "C" fn close(fd: c_int) -> c_int {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
-    const CLOEXEC: c_int = 4;
+    const UNSHARE: c_int = 2;
     let highest = last.min(i32::MAX as u32);
-    if first > last || flags & CLOEXEC != 0 {
-        // SAFETY: plain numbers.
+    // Calls that fail or close nothing; the last one asks whether the kernel has the call.
+    // SAFETY: plain numbers.
+    if first > highest || flags & !UNSHARE != 0 || unsafe { real::close_range(c_uint::MAX, c_uint::MAX, 0) } < 0 {
+        // SAFETY: as above.
         return unsafe { real::close_range(first, last, flags) };
     }
     fdtable::known_between(first as c_int, highest as c_int).for_each(close::before_close);
@@ -58,7 +60,14 @@ pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn closefrom(first: c_int) {
     // SAFETY: plain numbers.
-    unsafe { close_range(first.max(0) as c_uint, c_uint::MAX, 0) };
+    if unsafe { close_range(first.max(0) as c_uint, c_uint::MAX, 0) } < 0 {
+        // A kernel without the call: one after the other, up to what a process can have.
+        let limit = preloop_sys::process::limit(libc::RLIMIT_NOFILE).min(1 << 20) as c_int;
+        for fd in first.max(0)..limit {
+            // SAFETY: as above.
+            unsafe { close(fd) };
+        }
+    }
 }
 
 /// dup(2).
@@ -107,7 +116,12 @@ pub unsafe extern "C" fn dup2(fd: c_int, to: c_int) -> c_int {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
-    // SAFETY: plain numbers.
+    if fd == to || flags & !libc::O_CLOEXEC != 0 {
+        // It fails, and closes nothing.
+        // SAFETY: plain numbers.
+        return unsafe { real::dup3(fd, to, flags) };
+    }
+    // SAFETY: as above.
     dup_to(fd, to, || unsafe { real::dup3(fd, to, flags) })
 }
 
@@ -155,4 +169,21 @@ pub unsafe extern "C" fn fdopen(fd: c_int, mode: *const c_char) -> *mut libc::FI
     }
     // SAFETY: the program's own call.
     unsafe { real::fdopen(fd, mode) }
+}
+
+/// fclose(3): the C library closes the descriptor unseen.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fclose(stream: *mut libc::FILE) -> c_int {
+    if !stream.is_null() {
+        // SAFETY: the program's stream.
+        let fd = unsafe { libc::fileno(stream) };
+        if fd >= 0 {
+            close::before_close(fd);
+        }
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::fclose(stream) }
 }

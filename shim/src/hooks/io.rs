@@ -385,7 +385,7 @@ pub unsafe extern "C" fn splice(
     let mut kernel = || unsafe { real::splice(input, in_offset, out, out_offset, len, flags) };
     let nonblocking = flags & libc::SPLICE_F_NONBLOCK != 0;
     match (fdtable::get(input), fdtable::get(out)) {
-        (Some(file), _) => transfer::splice_out(&file, input, out, len, nonblocking, &mut kernel).into_c(),
+        (Some(file), _) => transfer::splice_out(&file, out, len, nonblocking, &mut kernel).into_c(),
         (None, Some(file)) => transfer::splice_in(&file, out, input, len, nonblocking, &mut kernel).into_c(),
         (None, None) => kernel(),
     }

@@ -9,6 +9,7 @@ mod io;
 mod opt;
 mod process;
 mod signal;
+mod syscall;
 
 use preloop_sys::{Errno, errno};
 

@@ -1,8 +1,9 @@
 //! Processes: fork and its relatives.
 
 use crate::fork;
+use crate::process;
 use crate::socket::close;
-use core::ffi::{c_char, c_int};
+use core::ffi::{c_char, c_int, c_ulong};
 use libc::pid_t;
 use preloop_sys::real;
 
@@ -26,20 +27,55 @@ pub unsafe extern "C" fn vfork() -> pid_t {
     fork::fork(|| unsafe { real::fork() })
 }
 
-/// daemon(3): a fork whose parent exits.
+/// forkpty(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn forkpty(
+    main: *mut c_int,
+    name: *mut c_char,
+    mode: *const libc::termios,
+    size: *const libc::winsize,
+) -> pid_t {
+    // SAFETY: the program's own call.
+    fork::fork(|| unsafe { real::forkpty(main, name, mode, size) })
+}
+
+/// daemon(3). Made of its parts, since the C library's parent would leave without being counted out.
 ///
 /// # Safety
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn daemon(nochdir: c_int, noclose: c_int) -> c_int {
-    let mut done = 0;
-    let child = fork::fork(|| {
-        // SAFETY: the program's own call; its parent leaves inside.
-        done = unsafe { real::daemon(nochdir, noclose) };
-        done
-    });
-    debug_assert!(child <= 0);
-    done
+    const DEV_NULL: &core::ffi::CStr = c"/dev/null";
+    // SAFETY: numbers and constant paths.
+    unsafe {
+        match fork() {
+            -1 => return -1,
+            0 => {}
+            _ => _exit(0),
+        }
+        if libc::setsid() < 0 {
+            return -1;
+        }
+        if nochdir == 0 {
+            let _ = libc::chdir(c"/".as_ptr());
+        }
+        if noclose == 0 {
+            let null = libc::open(DEV_NULL.as_ptr(), libc::O_RDWR);
+            if null < 0 {
+                return -1;
+            }
+            for standard in 0..3 {
+                super::fd::dup2(null, standard);
+            }
+            if null > 2 {
+                super::fd::close(null);
+            }
+        }
+    }
+    0
 }
 
 /// Another program takes this process over: descriptors with close-on-exec are closed by the kernel, so this process no
@@ -122,4 +158,17 @@ pub unsafe extern "C" fn _exit(status: c_int) -> ! {
 pub unsafe extern "C" fn _Exit(status: c_int) -> ! {
     // SAFETY: the program's own call.
     unsafe { _exit(status) }
+}
+
+/// prctl(2): a process that begins to filter its system calls keeps its connections where they are.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int {
+    if option == libc::PR_SET_SECCOMP {
+        process::confine();
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::prctl(option, a, b, c, d) }
 }

@@ -3,9 +3,9 @@
 use crate::fdtable;
 use crate::policy;
 use crate::process;
-use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::sock::{flag, phase};
+use crate::socket::{clc, close};
 use core::net::SocketAddr;
 use preloop_sys::addr::RawAddr;
 use preloop_sys::{Fd, call, tcp};
@@ -15,6 +15,16 @@ use preloop_uapi::sync::Ordering;
 
 fn nonblock(flags: i32) -> u32 {
     if flags & libc::SOCK_NONBLOCK != 0 { flag::NONBLOCK } else { 0 }
+}
+
+/// The kernel gave a number out: what the table may still hold there was closed unseen.
+pub fn given_out(fd: Fd) {
+    if let Some(stale) = fdtable::set(fd, None) {
+        close::forget_unseen(&stale, fd);
+    }
+    if let Some(set) = fdtable::set_epoll(fd, None) {
+        set.closes(fd);
+    }
 }
 
 /// A TCP socket was made.
@@ -35,7 +45,8 @@ fn is_local(fd: Fd, peer: SocketAddr) -> bool {
     policy::address_is_local(peer.ip())
         || call::local_addr(fd).is_some_and(|local| {
             policy::addresses_are_local(local, peer)
-                || process::find_end(peer, local).is_some_and(|end| end.state != tcp::state::LISTEN)
+                || (!process::is_confined()
+                    && process::find_end(peer, local).is_some_and(|end| end.state != tcp::state::LISTEN))
         })
 }
 
@@ -54,6 +65,8 @@ pub fn connects(file: &OpenFile, fd: Fd, to: &RawAddr) {
         return;
     }
     let Some(peer) = to.inet() else { return };
+    // Of an earlier attempt that failed.
+    file.sock.lower(flag::FIN | flag::ERROR);
     file.sock.raise(flag::ACTIVE);
     becomes_connection(file, is_local(fd, peer));
 }
@@ -61,8 +74,17 @@ pub fn connects(file: &OpenFile, fd: Fd, to: &RawAddr) {
 /// A connection was accepted.
 pub fn accepted(listener: Fd, fd: Fd, from: &RawAddr, flags: i32) {
     let Some(peer) = from.inet() else { return };
-    let smc = fdtable::get(listener).map_or(0, |listener| listener.sock.flags.load(Ordering::Relaxed) & flag::AF_SMC);
+    let listener = fdtable::get(listener).map(|listener| listener.sock);
+    let smc = listener.map_or(0, |listener| listener.flags.load(Ordering::Relaxed) & flag::AF_SMC);
     let Some(file) = OpenFile::enter(fd, nonblock(flags) | smc) else { return };
+    // Options of the listener are the connection's, too.
+    if let Some(listener) = listener {
+        file.sock.low_water.store(listener.low_water.load(Ordering::Relaxed), Ordering::Relaxed);
+        if listener.phase() == phase::TCP {
+            file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
+            return file.sock.decline(Decline::OPTION);
+        }
+    }
     becomes_connection(&file, is_local(fd, peer));
 }
 
@@ -83,6 +105,6 @@ pub fn duplicated(old: Fd, new: Fd) {
         file.descriptors.fetch_add(1, Ordering::AcqRel);
     }
     if let Some(stale) = fdtable::set(new, file) {
-        crate::socket::close::forget(&stale, new);
+        close::forget_unseen(&stale, new);
     }
 }

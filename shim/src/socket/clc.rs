@@ -21,12 +21,14 @@ use crate::process;
 use crate::socket::file::{OpenFile, Watcher};
 use crate::socket::group::{Group, Link, Peer};
 use crate::socket::sock::{Sock, phase};
+use preloop_shm::lock::Held;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
 use preloop_sys::unix::{self, Inner};
 use preloop_sys::{Errno, Fd, call, tcp};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::listing::mode;
 use preloop_uapi::sync::Ordering;
+use std::sync::Arc;
 
 /// Strangers that the active side dismisses from its mailbox in one call.
 const STRANGERS: usize = 3;
@@ -36,22 +38,45 @@ const BACKLOG: i32 = 4;
 /// One step, before a call sends or receives on a connection that has not moved.
 pub fn step(file: &OpenFile, fd: Fd, sends: bool) {
     let sock = file.sock;
-    if sock.holders.load(Ordering::Acquire) != 1 {
+    let alone = || sock.holders.load(Ordering::Acquire) == 1;
+    if !alone() {
         return;
     }
     // Another thread is at it: this call need not wait.
     let Some(held) = sock.handshake.try_lock() else { return };
-    if held.owner_died {
-        give_up(file, Decline::INTERNAL);
-        return;
+    under_lock(file, held, |owner_died| {
+        if owner_died {
+            return if withdraw(file) { give_up(file, Decline::INTERNAL) } else { established(file) };
+        }
+        // A fork that began meanwhile has counted its child before it put the handshake off.
+        match (sock.phase(), file.is_active()) {
+            _ if !alone() => {}
+            (phase::ELIGIBLE | phase::PROPOSED, _) if process::is_confined() => give_up(file, Decline::CONFIGURATION),
+            (phase::ELIGIBLE, true) => propose(file, fd, sends),
+            (phase::PROPOSED, _) => look_into_mailbox(file, fd),
+            (phase::ELIGIBLE, false) => look_for_proposal(file, fd, sends),
+            (phase::OFFERED, _) => look_at_offer(file),
+            _ => {}
+        }
+    });
+}
+
+/// Does something to the handshake, and afterwards, without the lock, what follows for those who wait. Whoever sleeps on T
+/// alone must be in the waiters of the memory before it is used. And memory whose offer was withdrawn goes once nobody of
+/// this process is among its waiters, for its block is used again.
+fn under_lock<R>(file: &OpenFile, held: Held<'_>, act: impl FnOnce(bool) -> R) -> R {
+    let before = file.prepared();
+    let result = act(held.owner_died);
+    drop(held);
+    let after = file.prepared();
+    let same = before.as_ref().map(Arc::as_ptr) == after.as_ref().map(Arc::as_ptr);
+    if !same {
+        tell_watchers(file);
     }
-    match (sock.phase(), file.is_active()) {
-        (phase::ELIGIBLE, true) => propose(file, fd, sends),
-        (phase::PROPOSED, _) => look_into_mailbox(file, fd),
-        (phase::ELIGIBLE, false) => look_for_proposal(file, fd, sends),
-        (phase::OFFERED, _) => look_at_offer(file),
-        _ => {}
+    if let Some(withdrawn) = before.filter(|_| !same) {
+        withdrawn.leave(true);
     }
+    result
 }
 
 fn calls(sock: &Sock) -> (u32, u32) {
@@ -101,7 +126,7 @@ fn look_into_mailbox(file: &OpenFile, fd: Fd) {
     for _ in 0..STRANGERS {
         let waiting = file.clc.swap(-1, Ordering::Relaxed);
         let next = if waiting >= 0 {
-            Ok(Inner::from_raw(waiting))
+            Ok(process::take_back(waiting))
         } else {
             unix::accept(file.mailbox.load(Ordering::Relaxed))
         };
@@ -127,12 +152,7 @@ fn look_into_mailbox(file: &OpenFile, fd: Fd) {
                 sock.listing.peer_decline.store(why.0, Ordering::Relaxed);
                 return give_up(file, Decline::PEER_DECLINED);
             }
-            Ok(()) => {
-                established(file);
-                // Whoever sleeps on T alone must be in the waiters of the memory that is now in use. (The passive side
-                // told its own when it made the offer.)
-                return tell_watchers(file);
-            }
+            Ok(()) => return established(file),
         }
     }
 }
@@ -172,12 +192,11 @@ fn answer(file: &OpenFile, fd: Fd, socket: &Inner) -> Result<(), Answer> {
         (None, None) => return Err(Answer::Decline(Decline::SYNCHRONISATION)),
     };
     let link = Link::offered(group, &accept).map_err(Answer::Decline)?;
-    file.prepare(Some(link.clone()));
-    if link.take_offer() {
-        return Ok(());
+    if !link.take_offer() {
+        return Err(Answer::Declined(Decline::SYNCHRONISATION));
     }
-    file.prepare(None);
-    Err(Answer::Declined(Decline::SYNCHRONISATION))
+    file.prepare(Some(link));
+    Ok(())
 }
 
 fn look_for_proposal(file: &OpenFile, fd: Fd, sends: bool) {
@@ -226,27 +245,28 @@ fn offer(file: &OpenFile, fd: Fd) -> Result<(), Option<Decline>> {
     let mut message = [0; MESSAGE_MAX];
     let memory = link.group.to_pass();
     let len = clc::encode(&Message::Accept(link.describe(cookie, memory.is_some())), &mut message);
-    file.prepare(Some(link.clone()));
     if unix::send(&socket, &message[..len], memory).is_err() {
         link.withdraw();
-        file.prepare(None);
+        link.leave(true);
         return Err(Some(Decline::SYNCHRONISATION));
     }
+    file.prepare(Some(link));
     let (sent, received) = calls(file.sock);
     file.clc.store(process::adopt(socket), Ordering::Relaxed);
     file.sock.listing.cookie.store(cookie, Ordering::Relaxed);
     file.sock.began.store(sent + received, Ordering::Relaxed);
     file.sock.phase.store(phase::OFFERED, Ordering::Release);
-    // A reader that sleeps on T since before must be in the waiters of the new memory when the peer confirms.
-    tell_watchers(file);
     Ok(())
 }
 
-/// Looks whether the peer confirmed meanwhile.
+/// Looks whether the peer confirmed meanwhile. (Nobody need be told: who waits has been in the waiters of the memory since
+/// the offer.) Sets are locked when it is called, so nothing under this lock may lock a set.
 pub fn notice(file: &OpenFile) {
-    if file.prepared().is_some_and(|link| link.is_confirmed()) {
-        let Some(_held) = file.sock.handshake.try_lock() else { return };
-        if file.sock.phase() == phase::OFFERED {
+    let is_confirmed =
+        || file.sock.phase() == phase::OFFERED && file.prepared().is_some_and(|link| link.is_confirmed());
+    if is_confirmed() {
+        let _held = file.sock.handshake.lock();
+        if is_confirmed() {
             established(file);
         }
     }
@@ -255,18 +275,8 @@ pub fn notice(file: &OpenFile) {
 /// Whether the connection runs through shared memory, be it that this end has yet to notice: for calls that take no
 /// step of the handshake themselves.
 pub fn has_moved(file: &OpenFile) -> bool {
-    if file.sock.phase() == phase::OFFERED {
-        learn_outcome(file);
-    }
+    notice(file);
     file.sock.phase() == phase::SMC
-}
-
-/// As [`notice`], when the answer matters now: waits for a thread that is taking a step. Called without locks.
-pub fn learn_outcome(file: &OpenFile) {
-    let _held = file.sock.handshake.lock();
-    if file.sock.phase() == phase::OFFERED && file.prepared().is_some_and(|link| link.is_confirmed()) {
-        established(file);
-    }
 }
 
 /// The passive side waits for its Accept to be confirmed.
@@ -300,7 +310,7 @@ fn look_at_offer(file: &OpenFile) {
     let why = declined.unwrap_or(Decline::TIMEOUT);
     if why == Decline::SYNCHRONISATION && sock.looks.fetch_add(1, Ordering::Relaxed) + 1 < policy::LOOKS {
         // The peer forgot the group: it gets a new one at the next look.
-        Group::forget(link.group.token);
+        link.group.retire();
         sock.phase.store(phase::ELIGIBLE, Ordering::Release);
         return;
     }
@@ -346,7 +356,6 @@ pub fn tell_watchers(file: &OpenFile) {
 /// Stays TCP for good. Under the handshake's lock.
 fn give_up(file: &OpenFile, why: Decline) {
     hang_up(file);
-    file.prepare(None);
     file.sock.decline(why);
     log::debug(format_args!("connection stays on TCP: {:08x}", why.0));
 }
@@ -354,34 +363,44 @@ fn give_up(file: &OpenFile, why: Decline) {
 /// Something happens that shared memory cannot carry: the connection is pinned to TCP. `false` when it has moved
 /// already, and the caller's wish cannot be fulfilled.
 pub fn pin(file: &OpenFile, why: Decline) -> bool {
-    let _held = file.sock.handshake.lock();
-    match file.sock.phase() {
-        phase::SMC => return false,
-        phase::TCP => return true,
-        phase::OFFERED if file.prepared().is_some_and(|link| !link.withdraw()) => {
+    under_lock(file, file.sock.handshake.lock(), |_| match file.sock.phase() {
+        phase::SMC => false,
+        phase::TCP => true,
+        phase::OFFERED if !withdraw(file) => {
             established(file);
-            return false;
+            false
         }
-        _ => {}
+        _ => {
+            give_up(file, why);
+            true
+        }
+    })
+}
+
+/// Takes an offer back; `false` when the peer has confirmed it.
+fn withdraw(file: &OpenFile) -> bool {
+    let Some(link) = file.prepared() else { return true };
+    let withdrawn = link.withdraw();
+    if withdrawn {
+        file.prepare(None);
     }
-    give_up(file, why);
-    true
+    withdrawn
 }
 
 /// Before fork: a handshake that is under way is put off until one process holds the connection again.
 pub fn put_off(file: &OpenFile) {
-    let _held = file.sock.handshake.lock();
-    match file.sock.phase() {
-        phase::PROPOSED => {}
-        phase::OFFERED => {
-            if file.prepared().is_some_and(|link| !link.withdraw()) {
-                return established(file);
-            }
-            file.prepare(None);
-        }
-        _ => return,
+    if matches!(file.sock.phase(), phase::SMC | phase::TCP) {
+        return;
     }
-    hang_up(file);
-    file.sock.answers.store(0, Ordering::Relaxed);
-    file.sock.phase.store(phase::ELIGIBLE, Ordering::Release);
+    under_lock(file, file.sock.handshake.lock(), |_| {
+        match file.sock.phase() {
+            phase::PROPOSED => {}
+            phase::OFFERED if withdraw(file) => {}
+            phase::OFFERED => return established(file),
+            _ => return,
+        }
+        hang_up(file);
+        file.sock.answers.store(0, Ordering::Relaxed);
+        file.sock.phase.store(phase::ELIGIBLE, Ordering::Release);
+    });
 }

@@ -1,14 +1,16 @@
 //! Ends: shutdown, close, and the exit of the process.
 
 use crate::fdtable;
-use crate::socket::clc;
+use crate::process;
+use crate::socket::epoll;
 use crate::socket::file::OpenFile;
 use crate::socket::sock::{flag, phase};
 use crate::socket::tx;
+use crate::socket::{clc, group};
 use preloop_shm::counted::Counted;
-use preloop_smc::ring::Broken;
 use preloop_sys::{Errno, Fd, call};
 use preloop_uapi::decline::Decline;
+use preloop_uapi::ring::shut;
 use preloop_uapi::sync::Ordering;
 
 /// What the hook of shutdown(2) is to do.
@@ -44,11 +46,16 @@ pub fn shutdown(file: &OpenFile, fd: Fd, how: i32) -> Result<Shutdown, Errno> {
     let mut answer = Shutdown::Done;
     if how != libc::SHUT_RD {
         tx::try_to_move(file, fd);
-        let held = sock.tx.lock();
+        let held = tx::lock(file);
         sock.raise(flag::TX_SHUT);
         let both = how == libc::SHUT_RDWR || sock.has(flag::RX_SHUT);
-        link.own().tx.shut.store(if both { 2 } else { 1 }, Ordering::Release);
-        if both || !sock.tx_in_ring() {
+        let mark = match (both, sock.tx_in_ring()) {
+            (true, _) => shut::BOTH,
+            (false, false) => shut::FIN_SENT,
+            (false, true) => shut::FIN_HELD,
+        };
+        link.own().tx.shut.store(mark, Ordering::Release);
+        if mark != shut::FIN_HELD {
             answer = Shutdown::Kernel;
         }
         drop(held);
@@ -71,23 +78,44 @@ pub fn before_close(fd: Fd) {
     }
 }
 
-/// A descriptor, no longer in the table, stands for the file no more.
-pub fn forget(file: &OpenFile, fd: Fd) {
-    if file.descriptors.fetch_sub(1, Ordering::AcqRel) == 1 {
-        last_in_process(file, fd);
+/// A descriptor, no longer in the table, is about to be closed.
+fn forget(file: &OpenFile, fd: Fd) {
+    if process::is_uncounted() {
+        return;
+    }
+    if file.descriptors.fetch_sub(1, Ordering::AcqRel) > 1 {
+        if let Some(other) = file.leave_fd(fd) {
+            epoll::forget_number(file, fd, other);
+        }
+    } else if file.is_slept_on() && file.keep(fd) {
+        // A call that sleeps goes on, as in the kernel, and the connection with it; what follows is done when the last
+        // such call is over. Woken, it sleeps on the descriptor that was kept.
+        epoll::forget_file(file, false);
+        clc::tell_watchers(file);
     } else {
         file.leave_fd(fd);
+        end_in_process(file, Some(fd));
     }
 }
 
-/// The last descriptor of this process goes.
-fn last_in_process(file: &OpenFile, fd: Fd) {
-    let sock = file.sock;
+/// A descriptor, no longer in the table, was closed where no hook saw it, and may be something else by now.
+pub fn forget_unseen(file: &OpenFile, fd: Fd) {
+    file.leave_fd(fd);
+    if file.descriptors.fetch_sub(1, Ordering::AcqRel) == 1 {
+        end_in_process(file, None);
+    }
+}
+
+/// This process holds the connection no more. `fd` is its last descriptor, if there still is one.
+pub fn end_in_process(file: &OpenFile, fd: Option<Fd>) {
+    if file.has_ended() {
+        return;
+    }
     clc::put_off(file);
-    let last = sock.holders.load(Ordering::Acquire) == 1;
-    crate::socket::epoll::forget_file(file, last);
+    let Some(last) = file.end() else { return };
+    epoll::forget_file(file, last);
     let Some(link) = file.link().filter(|_| last) else { return };
-    if unread(file) {
+    if let Some(fd) = fd.filter(|_| leaves_unread(file)) {
         call::linger_zero(fd);
     }
     link.own().wait.closed.store(1, Ordering::Release);
@@ -95,14 +123,10 @@ fn last_in_process(file: &OpenFile, fd: Fd) {
 }
 
 /// Whether the program leaves bytes in the ring unread: TCP answers that with RST.
-fn unread(file: &OpenFile) -> bool {
+fn leaves_unread(file: &OpenFile) -> bool {
     let (sock, Some(link)) = (file.sock, file.link()) else { return false };
-    let _held = sock.rx.lock();
     let shut_both = sock.has(flag::RX_SHUT) && sock.has(flag::TX_SHUT);
-    match sock.receiver.data(&link.peer().tx, link.rx_ring().size()) {
-        Ok(data) => !data.is_empty() && !shut_both,
-        Err(Broken) => true,
-    }
+    !shut_both && sock.receiver.pending(&link.peer().tx)
 }
 
 /// A descriptor is about to be passed to another process (SCM_RIGHTS), which will not know of shared memory: that pins
@@ -111,18 +135,34 @@ pub fn may_pass(fd: Fd) -> bool {
     fdtable::get(fd).is_none_or(|file| clc::pin(&file, Decline::OPTION))
 }
 
-/// The process exits: what a close would have done for every socket it holds.
+/// The process exits: what a close would have done for every socket it holds, as far as others can see it. It may be
+/// a signal handler that exits, and its thread inside the library: nothing here waits for a lock, allocates, or frees.
 pub fn process_ends() {
-    for fd in fdtable::known_between(0, Fd::MAX) {
-        if let Some(file) = fdtable::set(fd, None) {
-            forget(&file, fd);
-        }
+    if process::is_uncounted() {
+        return;
     }
+    fdtable::for_each(|fd, file| {
+        let offered = file.sock.phase() == phase::OFFERED;
+        let link = if offered { file.offered().filter(|link| !link.withdraw()) } else { file.link().cloned() };
+        let Some(last) = file.end() else { return };
+        if let Some(link) = link.as_ref().filter(|_| last) {
+            if leaves_unread(&file) {
+                call::linger_zero(fd);
+            }
+            link.own().wait.closed.store(1, Ordering::Release);
+        }
+        if !process::ARENA.holds(file.sock) {
+            file.leave_slot();
+        }
+    });
 }
 
 /// Before another program takes the process over: it no longer counts among the holders of sockets whose descriptors
 /// are close-on-exec. Answers those sockets, for [`exec_failed`].
 pub fn before_exec() -> Vec<Counted<OpenFile>> {
+    if process::is_uncounted() {
+        return Vec::new();
+    }
     let mut closing: Vec<Counted<OpenFile>> = Vec::new();
     let mut staying: Vec<Counted<OpenFile>> = Vec::new();
     fdtable::for_each(|fd, file| {
@@ -135,7 +175,9 @@ pub fn before_exec() -> Vec<Counted<OpenFile>> {
     for file in &closing {
         clc::put_off(file);
         file.sock.holders.fetch_sub(1, Ordering::AcqRel);
+        file.sock.users.fetch_sub(1, Ordering::AcqRel);
     }
+    group::count_holders(false);
     // What stays open is unknown to the next program: on TCP it remains.
     for file in &staying {
         clc::pin(file, Decline::OPTION);
@@ -145,7 +187,12 @@ pub fn before_exec() -> Vec<Counted<OpenFile>> {
 
 /// The process goes on as it was.
 pub fn exec_failed(closing: Vec<Counted<OpenFile>>) {
+    if process::is_uncounted() {
+        return;
+    }
     for file in closing {
         file.sock.holders.fetch_add(1, Ordering::AcqRel);
+        file.sock.users.fetch_add(1, Ordering::AcqRel);
     }
+    group::count_holders(true);
 }

@@ -8,11 +8,12 @@ use crate::socket::group::Link;
 use crate::socket::sock::{Sock, flag};
 use preloop_shm::arena;
 use preloop_shm::counted::Counted;
-use preloop_sys::Fd;
+use preloop_sys::unix::Inner;
+use preloop_sys::{Fd, call};
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::Ordering;
-use std::sync::atomic::{AtomicI32, AtomicU32};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockWriteGuard};
 
 /// Who is to be told when the connection moves: a sleeping thread, or an epoll set that has it.
 #[derive(Debug, Clone)]
@@ -31,6 +32,10 @@ pub struct OpenFile {
     fd: AtomicI32,
     /// Descriptors of this process that stand for it.
     pub descriptors: AtomicU32,
+    /// This process counts no more among the holders.
+    ended: AtomicBool,
+    /// The library's own descriptor, for calls that go on after the program closed all of its, or -1.
+    kept: AtomicI32,
     /// The handshake's Unix sockets, or -1: the active side's mailbox, and the connection between the two.
     pub mailbox: AtomicI32,
     /// See `mailbox`.
@@ -45,8 +50,10 @@ pub struct OpenFile {
 impl OpenFile {
     /// Starts to know a socket of the program; `None` when there is no room, and the socket stays the kernel's alone.
     pub fn enter(fd: Fd, flags: u32) -> Option<Counted<Self>> {
+        let _no_fork = crate::fork::may_not_fork();
         let sock: &'static Sock = process::ARENA.take()?;
         sock.holders.store(1, Ordering::Relaxed);
+        sock.users.store(1, Ordering::Relaxed);
         sock.flags.store(flags, Ordering::Relaxed);
         sock.listing.pid.store(process::pid(), Ordering::Relaxed);
         sock.listing.fd.store(fd, Ordering::Relaxed);
@@ -55,6 +62,8 @@ impl OpenFile {
             sock,
             fd: AtomicI32::new(fd),
             descriptors: AtomicU32::new(1),
+            ended: AtomicBool::new(false),
+            kept: AtomicI32::new(-1),
             mailbox: AtomicI32::new(-1),
             clc: AtomicI32::new(-1),
             spin: AtomicU32::new(crate::socket::wait::SPIN_FIRST),
@@ -64,7 +73,7 @@ impl OpenFile {
         });
         // A number that comes back from the kernel is free: what the table may still hold there was closed unseen.
         if let Some(stale) = fdtable::set(fd, Some(file.clone())) {
-            crate::socket::close::forget(&stale, fd);
+            crate::socket::close::forget_unseen(&stale, fd);
         }
         Some(file)
     }
@@ -78,6 +87,11 @@ impl OpenFile {
     /// The shared memory that the handshake prepared, confirmed or not yet.
     pub fn prepared(&self) -> Option<Arc<Link>> {
         self.link.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// As [`prepared`](Self::prepared), without waiting for a thread that changes it just now.
+    pub fn offered(&self) -> Option<Arc<Link>> {
+        self.link.try_read().ok().and_then(|link| link.clone())
     }
 
     /// Prepares shared memory, or lets it go.
@@ -118,11 +132,53 @@ impl OpenFile {
         self.watchers().clone()
     }
 
-    /// Runs `during` while the list cannot change (for fork).
-    pub fn hold<R>(&self, during: impl FnOnce() -> R) -> R {
-        let _held = self.watchers();
-        let _link = self.link.read();
-        during()
+    /// Whether a call of some thread sleeps on it.
+    pub fn is_slept_on(&self) -> bool {
+        self.watchers().iter().any(|watcher| matches!(watcher, Watcher::Thread(_)))
+    }
+
+    /// Nothing of it that has a lock changes while the answer lives (for fork).
+    pub fn freeze(&self) -> impl Drop + use<'_> {
+        Frozen { _watchers: self.watchers(), _link: self.link.write().unwrap_or_else(|e| e.into_inner()) }
+    }
+
+    /// This process counts no more among the holders. Answers once, whether it was the last of them.
+    pub fn end(&self) -> Option<bool> {
+        let first = !self.ended.swap(true, std::sync::atomic::Ordering::AcqRel);
+        first.then(|| self.sock.holders.fetch_sub(1, Ordering::AcqRel) == 1)
+    }
+
+    /// Whether [`end`](Self::end) has answered.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Keeps the kernel's socket for calls that are under way, `fd` being the last descriptor, which the program is about
+    /// to close: as the kernel's own calls keep it. `false` without a descriptor to keep it with.
+    pub fn keep(&self, fd: Fd) -> bool {
+        let Ok(kept) = call::duplicate_high(fd) else { return false };
+        let kept = process::adopt(Inner::from_raw(kept));
+        self.kept.store(kept, std::sync::atomic::Ordering::Relaxed);
+        self.fd.store(kept, std::sync::atomic::Ordering::Relaxed);
+        true
+    }
+
+    /// Whether a number of the program's still stands for it.
+    pub fn is_at(&self, fd: Fd) -> bool {
+        fdtable::get(fd).is_some_and(|found| core::ptr::eq(&raw const *found, self))
+    }
+
+    /// This process uses the slot no more; the last of all gives it back.
+    pub fn leave_slot(&self) {
+        let last = self.sock.users.fetch_sub(1, Ordering::AcqRel) == 1;
+        if let Ok(link) = self.link.try_read()
+            && let Some(link) = &*link
+        {
+            link.leave(last);
+        }
+        if last {
+            arena::give_back(self.sock);
+        }
     }
 
     /// Whether the program wants calls not to wait.
@@ -141,27 +197,38 @@ impl OpenFile {
         self.fd.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// `fd` is about to be closed: from now on another descriptor is asked, or `smcss` told of.
-    pub fn leave_fd(&self, fd: Fd) {
+    /// `fd`, no longer in the table, is about to be closed: from now on another descriptor is asked, or `smcss` told of.
+    /// Answers which.
+    pub fn leave_fd(&self, fd: Fd) -> Option<Fd> {
+        let other = fdtable::fd_of(self);
         if self.fd() == fd {
-            let other = fdtable::fd_of(self).unwrap_or(-1);
-            self.fd.store(other, std::sync::atomic::Ordering::Relaxed);
-            self.sock.listing.fd.store(other, Ordering::Relaxed);
+            self.fd.store(other.unwrap_or(-1), std::sync::atomic::Ordering::Relaxed);
+            self.sock.listing.fd.store(other.unwrap_or(-1), Ordering::Relaxed);
         }
+        other
     }
 }
 
+/// See [`OpenFile::freeze`].
+struct Frozen<'a> {
+    _watchers: MutexGuard<'a, Vec<Watcher>>,
+    _link: RwLockWriteGuard<'a, Option<Arc<Link>>>,
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {}
+}
+
 impl Drop for OpenFile {
-    /// Nobody in this process uses it any more; the last of all holders gives the slot back.
+    /// Nobody in this process uses it any more.
     fn drop(&mut self) {
-        process::disown(*self.mailbox.get_mut());
-        process::disown(*self.clc.get_mut());
-        let last = self.sock.holders.fetch_sub(1, Ordering::AcqRel) == 1;
-        if let Some(link) = self.prepared() {
-            link.leave(last);
+        let kept = *self.kept.get_mut();
+        if !process::is_uncounted() {
+            crate::socket::close::end_in_process(self, (kept >= 0).then_some(kept));
+            self.leave_slot();
         }
-        if last {
-            arena::give_back(self.sock);
+        for own in [*self.mailbox.get_mut(), *self.clc.get_mut(), kept] {
+            process::disown(own);
         }
     }
 }

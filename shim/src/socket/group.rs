@@ -2,10 +2,13 @@
 
 use crate::process;
 use crate::socket::bell::{self, Bell};
+use crate::socket::file::OpenFile;
+use crate::socket::rx;
 use preloop_shm::arena;
 use preloop_shm::copy::Ring;
 use preloop_shm::group::GroupMemory;
-use preloop_smc::{bell as waiting, clc};
+use preloop_smc::bell::{self as waiting, Listed};
+use preloop_smc::clc;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Fd, process as system};
 use preloop_uapi::decline::Decline;
@@ -14,7 +17,7 @@ use preloop_uapi::listing::{Listing, kind};
 use preloop_uapi::sync::{AtomicU32, AtomicU64, Ordering};
 use rustc_hash::FxHashMap;
 use std::os::fd::IntoRawFd;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 preloop_shm::slot! {
@@ -53,6 +56,8 @@ pub struct Group {
     /// The memfd, until the peer is known to have it; -1 afterwards. Every Accept before that carries it, because the
     /// peer may answer them in any order.
     memfd: AtomicI32,
+    /// Takes no new connections: the peer has forgotten it.
+    retired: AtomicBool,
     slots: Mutex<FxHashMap<u64, usize>>,
 }
 
@@ -75,7 +80,7 @@ fn known() -> MutexGuard<'static, Vec<Arc<Group>>> {
 
 /// Drops groups that nobody uses and whose peer is gone, and all idle ones but the newest few.
 fn tidy(groups: &mut Vec<Arc<Group>>) {
-    groups.retain(|group| Arc::strong_count(group) > 1 || system::exists(group.peer.pid));
+    groups.retain(|group| Arc::strong_count(group) > 1 || (!group.is_retired() && system::exists(group.peer.pid)));
     let idle = groups.iter().filter(|group| Arc::strong_count(group) == 1).count();
     let mut surplus = idle.saturating_sub(IDLE_GROUPS);
     groups.retain(|group| {
@@ -119,27 +124,39 @@ impl Group {
 
     /// The group of that name with this peer, made by the peer.
     pub fn find_offered(peer: Peer, token: u64) -> Option<Arc<Self>> {
-        let fits =
-            |group: &&Arc<Group>| group.side == 1 && group.token == token && group.peer == peer && group.takes_new();
-        known().iter().find(fits).cloned()
+        Self::find(&known(), 1, token, peer)
     }
 
-    /// Forgets a group that the peer does not know any more; connections in it go on.
-    pub fn forget(token: u64) {
-        known().retain(|group| group.token != token);
+    /// The peer does not know the group any more: connections in it go on, and the next ones meet in another.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
     }
 
-    fn enter(memory: GroupMemory, side: usize, token: u64, peer: Peer) -> Result<Arc<Self>, Decline> {
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Makes a group known. Two threads may meet a new one at once, by two Accepts of the peer's: both get the first,
+    /// for two would give the same waiters away.
+    fn enter(memory: GroupMemory, side: usize, token: u64, peer: Peer, memfd: Fd) -> Result<Arc<Self>, Decline> {
+        let mut groups = known();
+        if let Some(group) = Self::find(&groups, side, token, peer) {
+            return Ok(group);
+        }
         let index: &'static GroupIndex = process::ARENA.take().ok_or(Decline::MEMORY)?;
         index.listing.kind.store(kind::GROUP, Ordering::Relaxed);
         index.holders.store(1, Ordering::Relaxed);
-        let (slots, memfd) = (Mutex::new(FxHashMap::default()), AtomicI32::new(-1));
-        let (met_by, met_as) = (process::pid(), system::euid());
-        let group = Arc::new(Self { memory, side, token, peer, met_by, met_as, index, memfd, slots });
-        let mut groups = known();
+        let (slots, retired) = (Mutex::new(FxHashMap::default()), AtomicBool::new(false));
+        let (met_by, met_as, memfd) = (process::pid(), system::euid(), AtomicI32::new(memfd));
+        let group = Arc::new(Self { memory, side, token, peer, met_by, met_as, index, memfd, retired, slots });
         tidy(&mut groups);
         groups.push(group.clone());
         Ok(group)
+    }
+
+    fn find(groups: &[Arc<Self>], side: usize, token: u64, peer: Peer) -> Option<Arc<Self>> {
+        let is_it = |group: &&Arc<Self>| group.side == side && group.token == token && group.peer == peer;
+        groups.iter().find(|group| is_it(group) && group.takes_new()).cloned()
     }
 
     /// Makes a group to offer.
@@ -149,9 +166,12 @@ impl Group {
     pub fn make(peer: Peer) -> Result<Arc<Self>, Decline> {
         let settings = process::settings();
         let (memory, file) = GroupMemory::create([settings.receive_ring, settings.send_ring])?;
-        let group = Self::enter(memory, 0, system::random(), peer)?;
-        group.memfd.store(process::adopt(Inner::from_raw(file.into_raw_fd()).move_high()), Ordering::Relaxed);
-        Ok(group)
+        let memfd = process::adopt(Inner::from_raw(file.into_raw_fd()).move_high());
+        let group = Self::enter(memory, 0, system::random(), peer, memfd);
+        if group.is_err() {
+            process::disown(memfd);
+        }
+        group
     }
 
     /// The memfd to pass with an Accept, unless the peer has it.
@@ -170,11 +190,11 @@ impl Group {
     /// # Errors
     /// [`Decline::BAD_RMBE`], [`Decline::MEMORY`].
     pub fn meet(peer: Peer, accept: &clc::Accept, memfd: Fd) -> Result<Arc<Self>, Decline> {
-        Self::enter(GroupMemory::open(memfd, accept)?, 1, accept.group, peer)
+        Self::enter(GroupMemory::open(memfd, accept)?, 1, accept.group, peer, -1)
     }
 
     fn takes_new(&self) -> bool {
-        self.met_by == process::pid() && self.met_as == system::euid()
+        !self.is_retired() && self.met_by == process::pid() && self.met_as == system::euid()
     }
 
     fn has_room(&self) -> bool {
@@ -189,6 +209,8 @@ impl Group {
             let used = self.index.conns[conn / 64].load(Ordering::Acquire) & 1 << (conn % 64) != 0;
             if used && block.ends.iter().all(|end| end.wait.released.load(Ordering::Acquire) == 1) {
                 self.memory.give_back(conn);
+                // Before the index is free: whoever takes it marks the block as in use again, and must not be overtaken.
+                block.ends.iter().for_each(|end| end.wait.released.store(0, Ordering::Relaxed));
                 self.index.conns[conn / 64].fetch_and(!(1 << (conn % 64)), Ordering::AcqRel);
                 any = true;
             }
@@ -235,6 +257,7 @@ impl Group {
         line.sleep_seq.store(bell.seq.load(Ordering::SeqCst), Ordering::Relaxed);
         line.bell[0].store(bell.name[0], Ordering::Relaxed);
         line.bell[1].store(bell.name[1], Ordering::Release);
+        self.own_side().high_water.fetch_max(slot as u32 + 1, Ordering::Release);
         slots.insert(bell.name[0], slot);
         Some(slot)
     }
@@ -411,11 +434,32 @@ impl Link {
         let side = self.group.memory.side(1 - self.group.side);
         for entry in waiting::waiters(&self.peer().wait) {
             if entry & waiter::ALL == waiter::ALL {
-                (0..WAITERS).for_each(|slot| self.tell(side, slot, true));
+                let entered = side.high_water.load(Ordering::Acquire) as usize;
+                (0..entered.min(WAITERS)).for_each(|slot| self.tell(side, slot, true));
             } else {
                 let slot = usize::from(entry & !waiter::WANTS_READY).wrapping_sub(1);
                 self.tell(side, slot, entry & waiter::WANTS_READY != 0);
             }
+        }
+    }
+
+    /// Enters a waiter of this process at this end: it hears of all news from now on. The caller looks again afterwards.
+    /// Answers whether [`leave_waiter`](Self::leave_waiter) is to follow, for it may be there already.
+    pub fn enter_waiter(&self, file: &OpenFile, entry: u16) -> bool {
+        let line = &self.own().wait;
+        let mut listed = waiting::add_waiter(line, entry);
+        if listed == Listed::Full {
+            let _held = rx::lock(file);
+            listed = waiting::add_waiter_beyond(line, &file.sock.unlisted, entry);
+        }
+        listed == Listed::New
+    }
+
+    /// Takes a waiter away again.
+    pub fn leave_waiter(&self, file: &OpenFile, entry: u16) {
+        if !waiting::remove_waiter(&self.own().wait, entry) {
+            let _held = rx::lock(file);
+            waiting::remove_waiter_beyond(&self.own().wait, &file.sock.unlisted);
         }
     }
 

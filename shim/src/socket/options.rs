@@ -4,6 +4,7 @@ use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::rx;
 use crate::socket::sock::flag;
+use crate::socket::tx;
 use preloop_sys::{Errno, Fd};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::sync::Ordering;
@@ -60,7 +61,7 @@ pub fn int_ioctl(file: &OpenFile, fd: Fd, request: libc::c_ulong) -> Option<Resu
         libc::FIONREAD => Some(rx::queued(file, fd)),
         libc::TIOCOUTQ if file.sock.tx_in_ring() => {
             let link = file.link()?;
-            let _held = file.sock.tx.lock();
+            let _held = tx::lock(file);
             Some(Ok(file.sock.sender.unread(&link.peer().rx).unwrap_or(0) as usize))
         }
         _ => None,

@@ -51,6 +51,9 @@ impl View {
         }
         if self.kernel_out {
             ask |= wanted & OUT;
+        } else if !self.end_known {
+            // Without it nothing would tell a sender with a full ring that its peer was killed.
+            ask |= RDHUP;
         }
         ask
     }
@@ -81,7 +84,11 @@ pub fn look(file: &OpenFile) -> View {
     let mut view = View { end_known: sock.has(flag::FIN), ..View::default() };
     let mut ended = false;
     match rx::readable(file, link) {
-        None => view.kernel_in = true,
+        None => {
+            view.kernel_in = true;
+            // The kernel's socket was not shut down: its own RDHUP must stay the peer's.
+            view.bits |= if sock.has(flag::RX_SHUT) { IN | RDHUP } else { 0 };
+        }
         Some(readable) => {
             ended = readable.ended;
             view.bits |= if readable.now { IN } else { 0 } | if ended { RDHUP } else { 0 };
@@ -269,11 +276,29 @@ pub fn select(nfds: usize, sets: Selected<'_>, deadline: Deadline, mask: SignalM
     if !any {
         return None;
     }
-    match poll(&mut fds, || deadline, mask)? {
-        Err(errno) => Some(Err(errno)),
-        Ok(_) if fds.iter().any(|entry| entry.revents & libc::POLLNVAL != 0) => Some(Err(Errno::EBADF)),
-        Ok(_) => Some(Ok(give(sets, &fds))),
+    let mut answer = poll(&mut fds, || deadline, mask)?;
+    loop {
+        let count = match answer {
+            Err(errno) => return Some(Err(errno)),
+            Ok(_) if fds.iter().any(|entry| entry.revents & libc::POLLNVAL != 0) => return Some(Err(Errno::EBADF)),
+            Ok(count) => count,
+        };
+        // poll also answers what no set asks about, such as POLLHUP of a descriptor that is only in the third: that
+        // one has nothing more to say.
+        let silent = |entry: &libc::pollfd| entry.revents != 0 && !is_asked_for(&sets, entry);
+        if count == 0 || !fds.iter().filter(|entry| entry.revents != 0).all(silent) {
+            return Some(Ok(give(sets, &fds)));
+        }
+        fds.iter_mut().filter(|entry| silent(entry)).for_each(|entry| entry.fd = !entry.fd);
+        answer = poll(&mut fds, || deadline, mask).unwrap_or_else(|| sleep::poll(&mut fds, deadline, mask));
     }
+}
+
+/// Whether what poll answered of a descriptor makes it ready in one of the sets.
+fn is_asked_for(sets: &Selected<'_>, entry: &libc::pollfd) -> bool {
+    [(&sets.read, READ), (&sets.write, WRITE), (&sets.except, EXCEPT)]
+        .into_iter()
+        .any(|(set, bits)| entry.revents as u16 as u32 & bits != 0 && bit(set, entry.fd as usize))
 }
 
 fn give(sets: Selected<'_>, fds: &[libc::pollfd]) -> usize {
@@ -281,7 +306,9 @@ fn give(sets: Selected<'_>, fds: &[libc::pollfd]) -> usize {
     for (set, bits) in [(sets.read, READ), (sets.write, WRITE), (sets.except, EXCEPT)] {
         let Some(words) = set else { continue };
         for entry in fds {
-            let (word, mask) = (entry.fd as usize / 64, 1u64 << (entry.fd % 64));
+            // One that was left out of the last look is not ready.
+            let fd = if entry.fd < 0 { !entry.fd } else { entry.fd };
+            let (word, mask) = (fd as usize / 64, 1u64 << (fd % 64));
             if words[word] & mask == 0 {
                 continue;
             }

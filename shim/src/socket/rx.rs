@@ -5,15 +5,17 @@ use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::group::Link;
 use crate::socket::sock::{Sock, flag, phase, rx_state};
-use crate::socket::tx::{broken, note_cpu};
+use crate::socket::tx::{self, broken, note_cpu};
 use crate::socket::wait;
 use preloop_shm::copy::{Buffers, Ring};
 use preloop_shm::counted::Counted;
+use preloop_shm::lock::Held;
 use preloop_smc::ring::{Broken, Span};
 use preloop_sys::sleep::{self, SignalMask};
 use preloop_sys::{Errno, Fd, call, tcp};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::sync::Ordering;
+use std::sync::Arc;
 
 /// How one call reads.
 #[derive(Clone, Copy)]
@@ -51,20 +53,22 @@ pub fn receive(file: &Counted<OpenFile>, fd: Fd, room: &Buffers<'_>, flags: i32,
         clc::pin(file, Decline::OPTION);
     }
     let answer = loop {
+        // Another thread may have closed what the program's number stood for: it is not asked twice.
+        let fd = if deadline.is_none() { fd } else { file.fd() };
         // Loaded before the look below: what is published later differs, and ends the wait.
         let seen = file.link().map_or(0, |link| link.peer().tx.prod.load(Ordering::Acquire));
         if sock.phase() < phase::SMC {
             clc::step(file, fd, false);
-            if sock.phase() == phase::TCP && got == 0 {
-                return Answer::Kernel(kernel());
-            }
+        }
+        if sock.phase() == phase::TCP && deadline.is_none() {
+            return Answer::Kernel(kernel());
         }
         match take(file, fd, room, &mut got, how) {
             Ok(true) if got == 0 && !room.is_empty() && moved_before_end(file) => continue,
             Ok(true) => break Ok(got),
             Ok(false) if !how.patient => break Err(Errno::EAGAIN),
             Ok(false) => {}
-            Err(errno) if moved_before_end(file) => {
+            Err(errno) if !sock.has(flag::BROKEN) && moved_before_end(file) => {
                 keep_error(sock, errno);
                 continue;
             }
@@ -87,15 +91,13 @@ pub fn receive(file: &Counted<OpenFile>, fd: Fd, room: &Buffers<'_>, flags: i32,
 /// Takes what there is; `true` when the call can return with it.
 fn take(file: &OpenFile, fd: Fd, room: &Buffers<'_>, got: &mut usize, how: How) -> Result<bool, Errno> {
     let sock = file.sock;
-    let held = sock.rx.lock();
-    if held.owner_died {
-        repair(file);
-    }
+    let _held = lock(file);
     let link = file.link();
     settle(file, fd)?;
     if sock.rx_state.load(Ordering::Relaxed) != rx_state::RING {
         match take_from_kernel(file, fd, room, got, how)? {
             FromKernel::Ended => return Ok(true),
+            FromKernel::Empty if sock.has(flag::RX_SHUT) => return Ok(true),
             FromKernel::Empty => return Ok(*got > 0 && (!how.patient || *got >= how.enough)),
             // The last bytes over TCP were peeked at, or taken: what follows lies in the ring.
             FromKernel::RingNext => {}
@@ -104,6 +106,15 @@ fn take(file: &OpenFile, fd: Fd, room: &Buffers<'_>, got: &mut usize, how: How) 
     }
     let Some(link) = link else { return Err(Errno::EINVAL) };
     take_from_ring(file, link, fd, room, got, how)
+}
+
+/// Takes the rx lock; what a sibling that died with it left undone is done.
+pub fn lock(file: &OpenFile) -> Held<'_> {
+    let held = file.sock.rx.lock();
+    if held.owner_died {
+        repair(file);
+    }
+    held
 }
 
 /// The previous owner of the rx lock died in it, perhaps between a kernel read and its count.
@@ -229,7 +240,7 @@ fn moved_before_end(file: &OpenFile) -> bool {
     if sock.rx_state.load(Ordering::Acquire) != rx_state::KERNEL {
         return false;
     }
-    clc::learn_outcome(file);
+    clc::notice(file);
     file.link().is_some_and(|link| link.peer().tx.switch_at.load(Ordering::Acquire) != 0)
 }
 
@@ -293,7 +304,10 @@ fn take_from_ring(
     if !how.peeks() {
         consume(file, link, span.len());
     }
-    Ok(*got >= how.enough || !how.patient || end.is_some())
+    // A peek cannot wait for more than the ring holds, nor for what the sender would need space for.
+    let size = link.rx_ring().size() as usize;
+    let full = how.peeks() && data.len() >= size - size / 4;
+    Ok(*got >= how.enough || !how.patient || end.is_some() || full)
 }
 
 /// Gives the space of `bytes` back to the sender, and wakes it when it waits for that. Under the rx lock.
@@ -327,7 +341,7 @@ fn stream_end(file: &OpenFile, link: &Link) -> Option<End> {
     }
     let vanished = !link.peer_closed() && !sock.has(flag::RESET_TOLD);
     let unread = vanished && {
-        let _held = sock.tx.lock();
+        let _held = tx::lock(file);
         sock.tx_in_ring() && sock.sender.unread(&link.peer().rx).unwrap_or(0) > 0
     };
     Some(if unread { End::Reset } else { End::File })
@@ -357,10 +371,7 @@ pub struct Readable {
 /// Looks at a connection's receiving direction for poll; `None` while the bytes still come over TCP.
 pub fn readable(file: &OpenFile, link: &Link) -> Option<Readable> {
     let (sock, fd) = (file.sock, file.fd());
-    let held = sock.rx.lock();
-    if held.owner_died {
-        repair(file);
-    }
+    let _held = lock(file);
     if settle(file, fd).is_err() || sock.has(flag::BROKEN) {
         return Some(Readable { now: true, ended: true });
     }
@@ -368,7 +379,9 @@ pub fn readable(file: &OpenFile, link: &Link) -> Option<Readable> {
         return None;
     }
     let ended = stream_end(file, link).is_some();
-    let low_water = sock.low_water.load(Ordering::Relaxed).max(1) as usize;
+    // More than this a sender that waits for space may never put there.
+    let most = (link.rx_ring().size() / 2) as usize;
+    let low_water = (sock.low_water.load(Ordering::Relaxed).max(1) as usize).min(most);
     match sock.receiver.data(&link.peer().tx, link.rx_ring().size()) {
         Ok(data) => Some(Readable { now: ended || data.len() >= low_water, ended }),
         Err(Broken) => {
@@ -381,7 +394,7 @@ pub fn readable(file: &OpenFile, link: &Link) -> Option<Readable> {
 /// Bytes that a read would find, for FIONREAD.
 pub fn queued(file: &OpenFile, fd: Fd) -> Result<usize, Errno> {
     let sock = file.sock;
-    let _held = sock.rx.lock();
+    let _held = lock(file);
     settle(file, fd)?;
     let state = sock.rx_state.load(Ordering::Relaxed);
     let in_kernel = if state == rx_state::RING { 0 } else { call::int_ioctl(fd, libc::FIONREAD)?.max(0) as usize };
@@ -406,14 +419,21 @@ fn wait_for_data(
     seen: u64,
 ) -> Result<(), Errno> {
     let sock = file.sock;
-    let Some(link) = file.prepared() else {
-        return wait::sleep(file, fd, libc::POLLIN, deadline, restartable, || sock.phase() == phase::TCP);
+    let (phase, prepared) = (sock.phase(), file.prepared());
+    // The handshake took a step since this call looked, or memory came and went: the call looks again.
+    let stepped = || {
+        let now = file.prepared();
+        sock.phase() != phase || now.as_ref().map(Arc::as_ptr) != prepared.as_ref().map(Arc::as_ptr)
+    };
+    let Some(link) = &prepared else {
+        let ready = || stepped() || sock.has(flag::RX_SHUT);
+        return wait::sleep(file, fd, libc::POLLIN, deadline, restartable, ready);
     };
     let peer = &link.peer().tx;
     if !sock.rx_in_ring() {
         let moved = || {
             let unsettled = sock.rx_state.load(Ordering::Acquire) == rx_state::KERNEL;
-            unsettled && peer.switch_at.load(Ordering::Acquire) != 0
+            (unsettled && peer.switch_at.load(Ordering::Acquire) != 0) || stepped() || sock.has(flag::RX_SHUT)
         };
         return wait::sleep(file, fd, libc::POLLIN, deadline, restartable, moved);
     }
@@ -429,30 +449,31 @@ fn wait_for_data(
 pub enum Drained {
     /// So many were taken; 0 says that the file takes none now.
     Bytes(usize),
-    /// None were taken, and this descriptor must become writable first.
-    WaitFor(Fd),
+    /// None were taken, and the file must become writable first.
+    Full,
     /// The file answered an error.
     Failed(Errno),
 }
 
 /// Hands ring bytes to a file, for splice(2): once there are any. What TCP still carries of a connection that is just
-/// moving goes through `from_kernel`, which moves at most so many bytes and does not wait.
+/// moving goes through `from_kernel`, which moves at most so many bytes from a descriptor and does not wait.
 ///
 /// # Errors
 /// EAGAIN, EINTR, those of the file and of the connection.
 pub fn drain_to(
     file: &Counted<OpenFile>,
-    fd: Fd,
     len: usize,
     nonblocking: bool,
-    from_kernel: &mut dyn FnMut(usize) -> Result<usize, Errno>,
+    to: Fd,
+    from_kernel: &mut dyn FnMut(Fd, usize) -> Result<usize, Errno>,
     with: &mut dyn FnMut(&Ring, Span) -> Drained,
 ) -> Result<usize, Errno> {
     let (sock, Some(link)) = (file.sock, file.link()) else { return Err(Errno::EINVAL) };
     let patient = !nonblocking && !file.nonblocking();
     loop {
+        let fd = file.fd();
         let seen = link.peer().tx.prod.load(Ordering::Acquire);
-        let held = sock.rx.lock();
+        let held = lock(file);
         settle(file, fd)?;
         if sock.rx_state.load(Ordering::Relaxed) == rx_state::RING {
             let ended = stream_end(file, link).is_some();
@@ -465,10 +486,9 @@ pub fn drain_to(
                         return Ok(count);
                     }
                     Drained::Failed(errno) => return Err(errno),
-                    Drained::WaitFor(other) => {
+                    Drained::Full => {
                         drop(held);
-                        let mut entry = [libc::pollfd { fd: other, events: libc::POLLOUT, revents: 0 }];
-                        sleep::poll(&mut entry, None, SignalMask::NONE)?;
+                        wait_for_pipe(to)?;
                         continue;
                     }
                 }
@@ -480,6 +500,12 @@ pub fn drain_to(
         } else {
             let kernel_only = sock.rx_state.load(Ordering::Relaxed) == rx_state::KERNEL;
             match drain_kernel(sock, fd, len, from_kernel) {
+                Err(Errno::EAGAIN) if patient && call::poll_now(fd, libc::POLLIN) != 0 => {
+                    // Not for want of bytes.
+                    drop(held);
+                    wait_for_pipe(to)?;
+                    continue;
+                }
                 Err(Errno::EAGAIN) => {}
                 Ok(0) if kernel_only => {
                     drop(held);
@@ -500,16 +526,21 @@ pub fn drain_to(
     }
 }
 
+fn wait_for_pipe(pipe: Fd) -> Result<(), Errno> {
+    let mut entry = [libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 }];
+    sleep::poll(&mut entry, None, SignalMask::NONE).map(drop)
+}
+
 /// One step of [`drain_to`] while TCP still has bytes.
 fn drain_kernel(
     sock: &Sock,
     fd: Fd,
     len: usize,
-    move_up_to: &mut dyn FnMut(usize) -> Result<usize, Errno>,
+    move_up_to: &mut dyn FnMut(Fd, usize) -> Result<usize, Errno>,
 ) -> Result<usize, Errno> {
     let draining = sock.rx_state.load(Ordering::Relaxed) == rx_state::DRAINING;
     let left = if draining { sock.kernel_left.load(Ordering::Relaxed) as usize } else { usize::MAX };
-    let moved = move_up_to(len.min(left))?;
+    let moved = move_up_to(fd, len.min(left))?;
     if draining {
         sock.kernel_left.store((left - moved) as u64, Ordering::Relaxed);
         if left == moved {

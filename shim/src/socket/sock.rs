@@ -71,6 +71,8 @@ pub struct Sock {
     pub flags: AtomicU32,
     /// Processes that hold a descriptor of this socket.
     pub holders: AtomicU32,
+    /// Processes that use this slot: those that hold a descriptor, or have a call under way.
+    pub users: AtomicU32,
     /// Calls that sent something, before the connection moved.
     pub sends: AtomicU32,
     /// Calls that received something, before the connection moved.
@@ -87,11 +89,14 @@ pub struct Sock {
     pub kernel_writers: AtomicU32,
     /// 0 on TCP, 1 while a sender wants to move, 2 in the ring.
     pub tx_state: AtomicU32,
-    /// The sending direction: `sender`, `tx_state`.
+    /// Times that this end found it could not move the direction.
+    pub move_failures: AtomicU32,
+    /// The sending direction: `sender`, `tx_state`. Taken through [`crate::socket::tx::lock`].
     pub tx: RobustLock,
     /// Truth of the ring cursor of what this end sends.
     pub sender: Sender,
-    /// The receiving direction: `receiver`, `rx_state`, `kernel_left`.
+    /// The receiving direction: `receiver`, `rx_state`, `kernel_left`; and `unlisted`. Taken through
+    /// [`crate::socket::rx::lock`].
     pub rx: RobustLock,
     /// Truth of the ring cursor of what this end receives.
     pub receiver: Receiver,
@@ -103,6 +108,8 @@ pub struct Sock {
     pub kept_error: AtomicU32,
     /// SO_RCVLOWAT, or 0 for the default of 1.
     pub low_water: AtomicU32,
+    /// Waiters for whom the list in shared memory has no room.
+    pub unlisted: AtomicU32,
     /// When the kernel's socket was last looked at, in nanoseconds of the monotonic clock.
     pub looked_at: AtomicU64,
 }
@@ -151,6 +158,11 @@ impl Sock {
     #[inline]
     pub fn tx_in_ring(&self) -> bool {
         self.tx_state.load(Ordering::Acquire) == 2
+    }
+
+    /// Whether the kernel's socket still has bytes of a direction that has moved.
+    pub fn rx_is_draining(&self) -> bool {
+        matches!(self.rx_state.load(Ordering::Acquire), rx_state::DRAINING | rx_state::DRAINING_TO_END)
     }
 
     /// Whether the next byte to read lies in the ring.

@@ -58,6 +58,10 @@ pub fn sendfile(
     len: usize,
     kernel: Kernel<'_>,
 ) -> Answer {
+    // A pipe or terminal would have to be waited for with the connection's lock held; the kernel refuses them, too.
+    if offset.is_none() && !call::is_seekable(file) && clc::has_moved(out) {
+        return Answer::Ours(Err(Errno::EINVAL));
+    }
     let mut source = FileSource { file, offset: *offset, len: len.min(0x7fff_f000) };
     let answer = tx::send(out, fd, &mut source, 0, kernel);
     if matches!(answer, Answer::Ours(_)) {
@@ -76,24 +80,33 @@ pub fn splice_in(
     kernel: Kernel<'_>,
 ) -> Answer {
     // Also while it may yet move: this call can be the one that moves it.
-    let may_move = !matches!(out.sock.phase(), phase::INIT | phase::TCP);
-    if may_move && !nonblocking {
-        // The pipe is waited for here: inside, the connection's lock is held.
-        let mut entry = [libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 }];
-        if let Err(errno) = sleep::poll(&mut entry, None, SignalMask::NONE) {
-            return Answer::Ours(Err(errno));
-        }
-    } else if may_move && call::poll_now(pipe, libc::POLLIN) == 0 {
-        return Answer::Ours(Err(Errno::EAGAIN));
-    }
-    // One read of the pipe: a second one could wait.
+    let may_move = !matches!(out.sock.phase(), phase::INIT | phase::TCP) && len > 0;
     let flags = if nonblocking { libc::MSG_DONTWAIT } else { 0 };
-    tx::send(out, fd, &mut PipeSource { pipe, len }, flags, kernel)
+    loop {
+        if may_move && !nonblocking {
+            // The pipe is waited for here: inside, the connection's lock is held.
+            let mut entry = [libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 }];
+            if let Err(errno) = sleep::poll(&mut entry, None, SignalMask::NONE) {
+                return Answer::Ours(Err(errno));
+            }
+        } else if may_move && call::poll_now(pipe, libc::POLLIN) == 0 {
+            return Answer::Ours(Err(Errno::EAGAIN));
+        }
+        // One read of the pipe: a second one could find it empty.
+        let mut source = PipeSource { pipe, len, emptied: false };
+        let answer = tx::send(out, fd, &mut source, flags, kernel);
+        // Somebody else has read what was there.
+        if nonblocking || !source.emptied {
+            return answer;
+        }
+    }
 }
 
 struct PipeSource {
     pipe: Fd,
     len: usize,
+    /// The pipe had nothing to read.
+    emptied: bool,
 }
 
 impl Source for PipeSource {
@@ -103,27 +116,22 @@ impl Source for PipeSource {
 
     fn fill(&mut self, ring: &Ring, span: Span, _done: usize, _store: Store) -> Result<usize, Errno> {
         let (at, len) = span.first;
-        let got = ring.fill_from_file(at, len, self.pipe, None)?;
+        let got = ring.fill_from_pipe(at, len, self.pipe);
+        self.emptied = got == Err(Errno::EAGAIN);
+        let got = got?;
         self.len = self.len.min(got);
         Ok(got)
     }
 }
 
 /// splice(2) from a connection to a pipe.
-pub fn splice_out(
-    input: &Counted<OpenFile>,
-    fd: Fd,
-    pipe: Fd,
-    len: usize,
-    nonblocking: bool,
-    kernel: Kernel<'_>,
-) -> Answer {
+pub fn splice_out(input: &Counted<OpenFile>, pipe: Fd, len: usize, nonblocking: bool, kernel: Kernel<'_>) -> Answer {
     if input.sock.phase() != phase::SMC && clc::pin(input, Decline::OPTION) {
         return Answer::Kernel(kernel());
     }
-    let mut from_kernel = |limit| call::splice(fd, pipe, limit);
+    let mut from_kernel = |from, limit| call::splice(from, pipe, limit);
     let mut from_ring = |ring: &Ring, span| to_pipe(ring, span, pipe, nonblocking);
-    Answer::Ours(rx::drain_to(input, fd, len, nonblocking, &mut from_kernel, &mut from_ring))
+    Answer::Ours(rx::drain_to(input, len, nonblocking, pipe, &mut from_kernel, &mut from_ring))
 }
 
 /// Writes a span to a pipe, as far as it takes it without waiting.
@@ -134,7 +142,7 @@ fn to_pipe(ring: &Ring, span: Span, pipe: Fd, nonblocking: bool) -> Drained {
         while at < len {
             // A pipe with POLLOUT has room for a page.
             if call::poll_now(pipe, libc::POLLOUT) & libc::POLLOUT == 0 {
-                return if written > 0 || nonblocking { Drained::Bytes(written) } else { Drained::WaitFor(pipe) };
+                return if written > 0 || nonblocking { Drained::Bytes(written) } else { Drained::Full };
             }
             match ring.drain_to_file(offset + at, (len - at).min(4096), pipe) {
                 Ok(count) => {

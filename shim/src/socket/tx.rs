@@ -8,8 +8,10 @@ use crate::socket::sock::{Sock, flag, phase};
 use crate::socket::wait;
 use preloop_shm::copy::{Buffers, Ring, Store};
 use preloop_shm::counted::Counted;
+use preloop_shm::lock::Held;
 use preloop_smc::ring::{Broken, Span};
 use preloop_sys::{Errno, Fd, call, clock, process, tcp};
+use preloop_uapi::ring::shut;
 use preloop_uapi::sync::{Ordering, fence};
 
 /// Bytes published at a time, so that the receiver works on the first while the rest is copied.
@@ -18,6 +20,9 @@ const PIECE: usize = 32 << 10;
 /// Bytes from which a piece is stored past the caches when the receiver runs on another processor. A smaller one is
 /// mostly a request or reply, whose receiver waits for it: it comes soonest from the sender's cache.
 const STREAM_FROM: usize = 2 << 10;
+
+/// Failures to move after which it is tried less and less often.
+const OFTEN: u32 = 16;
 
 /// `Sock::tx_state` while a sender is about to move the direction: nobody enters the kernel's write.
 const MOVING: u32 = 1;
@@ -96,11 +101,12 @@ fn route(file: &OpenFile, fd: Fd, flags: i32) -> Route {
             try_to_move(file, fd);
         }
     }
-    if enter_kernel(sock) { Route::Counted } else { Route::Ring }
+    if enter_kernel(file) { Route::Counted } else { Route::Ring }
 }
 
 /// Counts this call among the kernel's writers, unless the direction has moved.
-fn enter_kernel(sock: &Sock) -> bool {
+fn enter_kernel(file: &OpenFile) -> bool {
+    let sock = file.sock;
     loop {
         sock.kernel_writers.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
@@ -112,7 +118,7 @@ fn enter_kernel(sock: &Sock) -> bool {
             MOVING => {
                 sock.kernel_writers.fetch_sub(1, Ordering::AcqRel);
                 // Whoever moves it holds the lock, for a few system calls.
-                drop(sock.tx.lock());
+                drop(lock(file));
             }
             _ => return true,
         }
@@ -134,10 +140,13 @@ fn leave_kernel(sock: &Sock, sent: bool) {
 /// a later call does it.
 pub fn try_to_move(file: &OpenFile, fd: Fd) {
     let (sock, Some(link)) = (file.sock, file.link()) else { return };
-    let Some(held) = sock.tx.try_lock() else { return };
-    if held.owner_died {
-        repair(sock, link);
+    let failures = sock.move_failures.load(Ordering::Relaxed);
+    if failures >= OFTEN && !failures.is_power_of_two() {
+        sock.move_failures.fetch_add(1, Ordering::Relaxed);
+        return;
     }
+    let Some(held) = sock.tx.try_lock() else { return };
+    repair(file, &held);
     if sock.tx_state.load(Ordering::Acquire) == MOVED || sock.has(flag::TX_SHUT) {
         return;
     }
@@ -146,18 +155,29 @@ pub fn try_to_move(file: &OpenFile, fd: Fd) {
     let alone = sock.kernel_writers.load(Ordering::Acquire) == 0;
     // What MSG_MORE or TCP_CORK holds back must leave: nothing will follow it on TCP.
     let flushed = || call::set_int_option(fd, libc::IPPROTO_TCP, libc::TCP_CORK, 0).is_ok();
-    match (alone && flushed()).then(|| tcp::written(fd)).flatten() {
+    match (alone && flushed()).then(|| tcp::written(fd, file.is_active())).flatten() {
         Some(count) => {
             link.own().tx.switch_at.store(count + 1, Ordering::Release);
             sock.tx_state.store(MOVED, Ordering::Release);
         }
-        None => sock.tx_state.store(0, Ordering::Release),
+        None => {
+            sock.move_failures.fetch_add(1, Ordering::Relaxed);
+            sock.tx_state.store(0, Ordering::Release);
+        }
     }
 }
 
-/// The previous owner of the tx lock died in it. Its cursor is ours to know, whether or not it was published; a move it
-/// had begun is begun again.
-fn repair(sock: &Sock, link: &Link) {
+/// Takes the tx lock; what a sibling that died with it left undone is done.
+pub fn lock(file: &OpenFile) -> Held<'_> {
+    let held = file.sock.tx.lock();
+    repair(file, &held);
+    held
+}
+
+/// When the previous owner of the tx lock died in it: its cursor is ours to know, whether or not it was published; a move
+/// it had begun is begun again.
+fn repair(file: &OpenFile, held: &Held<'_>) {
+    let (sock, Some(link), true) = (file.sock, file.link(), held.owner_died) else { return };
     if sock.tx_state.load(Ordering::Acquire) == MOVED {
         sock.sender.republish(&link.own().tx);
     } else if link.own().tx.switch_at.load(Ordering::Acquire) != 0 {
@@ -189,10 +209,15 @@ fn send_through_ring(
     let mut sent = 0;
     let mut deadline = None;
     let stopped = loop {
+        // Another thread may have closed what the program's number stood for.
+        let fd = if deadline.is_none() { fd } else { file.fd() };
         match put(file, link, fd, source, &mut sent) {
             Err(errno) => break errno,
             Ok(Sending::Done) => return Answer::Ours(Ok(sent)),
-            Ok(Sending::PeerClosed) if sent == 0 => return Answer::Kernel(kernel()),
+            Ok(Sending::PeerClosed) if sent == 0 && (deadline.is_none() || file.is_at(fd)) => {
+                return Answer::Kernel(kernel());
+            }
+            Ok(Sending::PeerClosed) if sent == 0 => break Errno::EPIPE,
             Ok(Sending::PeerClosed) => return Answer::Ours(Ok(sent)),
             Ok(Sending::Full) if !patient => match room_soon(file, link) {
                 Ok(true) => continue,
@@ -218,10 +243,7 @@ fn send_through_ring(
 /// Puts as much into the ring as fits.
 fn put(file: &OpenFile, link: &Link, fd: Fd, source: &mut dyn Source, sent: &mut usize) -> Result<Sending, Errno> {
     let sock = file.sock;
-    let held = sock.tx.lock();
-    if held.owner_died {
-        repair(sock, link);
-    }
+    let _held = lock(file);
     let (line, peer, ring) = (&link.own().tx, &link.peer().rx, link.tx_ring());
     note_cpu(&line.cpu);
     let receiver_elsewhere = wait::peer_elsewhere(peer.cpu.load(Ordering::Relaxed));
@@ -268,7 +290,7 @@ fn ended(file: &OpenFile, link: &Link, fd: Fd) -> Result<Option<Sending>, Errno>
 pub fn peer_closed(sock: &Sock, link: &Link) -> bool {
     link.peer_closed()
         || sock.has(flag::ERROR)
-        || (sock.has(flag::FIN) && link.peer().tx.shut.load(Ordering::Acquire) != 1)
+        || (sock.has(flag::FIN) && link.peer().tx.shut.load(Ordering::Acquire) != shut::FIN_SENT)
 }
 
 /// Stores where this thread runs, for the peer to decide whether to spin.
@@ -291,7 +313,7 @@ pub fn broken(file: &OpenFile, fd: Fd) -> Errno {
 
 /// Whether there is room now; otherwise a wake-up will come when there is.
 fn room_soon(file: &OpenFile, link: &Link) -> Result<bool, Errno> {
-    let _held = file.sock.tx.lock();
+    let _held = lock(file);
     let (line, peer, size) = (&link.own().tx, &link.peer().rx, link.tx_ring().size());
     file.sock.sender.request_space(line, peer, size).map_err(|Broken| broken(file, file.fd()))
 }
@@ -305,7 +327,7 @@ fn wait_for_room(
 ) -> Result<(), Errno> {
     let sock = file.sock;
     let room = || {
-        let _held = sock.tx.lock();
+        let _held = lock(file);
         sock.sender.writable(&link.peer().rx, link.tx_ring().size()).unwrap_or(true)
     };
     let cpu = link.peer().rx.cpu.load(Ordering::Relaxed);
@@ -324,10 +346,12 @@ pub fn is_writable(file: &OpenFile, link: &Link) -> bool {
     if sock.has(flag::TX_SHUT | flag::BROKEN) || peer_closed(sock, link) {
         return true;
     }
-    let room = {
-        let _held = sock.tx.lock();
-        sock.sender.writable(&link.peer().rx, link.tx_ring().size()).unwrap_or(true)
-    };
+    // Whoever has the lock is sending, perhaps from a slow file: the poller does not wait for that. There was room for
+    // what is being sent.
+    let Some(held) = sock.tx.try_lock() else { return true };
+    repair(file, &held);
+    let room = sock.sender.writable(&link.peer().rx, link.tx_ring().size()).unwrap_or(true);
+    drop(held);
     // The peer is asked for a wake-up only when there is no room.
     room || room_soon(file, link).unwrap_or(true)
 }

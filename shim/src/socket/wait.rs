@@ -10,7 +10,6 @@ use crate::socket::file::{OpenFile, Watcher};
 use crate::socket::group::Link;
 use crate::socket::sock::flag;
 use preloop_shm::counted::Counted;
-use preloop_smc::bell as waiting;
 use preloop_sys::{Errno, Fd, call, clock, sleep};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
@@ -81,6 +80,8 @@ struct Place {
     file: Counted<OpenFile>,
     link: Option<Arc<Link>>,
     slot: Option<usize>,
+    /// Is to be taken off the connection's waiters again.
+    entered: bool,
 }
 
 impl Sleeper {
@@ -101,11 +102,12 @@ impl Sleeper {
         // Offered memory counts: the peer may confirm it, and use it, while this thread sleeps.
         let link = file.prepared();
         let slot = link.as_ref().and_then(|link| link.group.slot_of(&self.bell));
+        let mut entered = false;
         if let (Some(link), Some(slot)) = (&link, slot) {
-            waiting::add_waiter(&link.own().wait, slot as u16 + 1);
+            entered = link.enter_waiter(file, slot as u16 + 1);
             link.group.declare(slot, self.bell.seq.load(std::sync::atomic::Ordering::Relaxed));
         }
-        self.places.push(Place { file: file.clone(), link, slot });
+        self.places.push(Place { file: file.clone(), link, slot, entered });
     }
 
     /// The descriptor to sleep on.
@@ -126,7 +128,9 @@ impl Sleeper {
         for place in self.places {
             if let (Some(link), Some(slot)) = (&place.link, place.slot) {
                 link.group.declare(slot, seq);
-                waiting::remove_waiter(&link.own().wait, slot as u16 + 1);
+                if place.entered {
+                    link.leave_waiter(&place.file, slot as u16 + 1);
+                }
             }
             place.file.unwatch_thread(&self.bell);
         }
@@ -160,6 +164,12 @@ pub fn sleep(
     }
     let Ok(mut sleeper) = Sleeper::new() else { return deaf_sleep(fd, events, deadline, restartable, ready) };
     sleeper.join(file);
+    // Whoever closes the last descriptor from now on keeps the socket, and rings.
+    let fd = file.fd();
+    if fd < 0 {
+        sleeper.leave(false);
+        return Err(Errno::EBADF);
+    }
     if ready() {
         sleeper.leave(false);
         return Ok(());

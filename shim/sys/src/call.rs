@@ -46,6 +46,25 @@ pub unsafe fn pread_at(fd: Fd, address: *mut u8, len: usize, offset: i64) -> Ans
     raw!(pread64, fd, address, len, offset)
 }
 
+/// Whether a file has positions to read at, as sendfile(2) needs it.
+pub fn is_seekable(fd: Fd) -> bool {
+    raw!(lseek, fd, 0, libc::SEEK_CUR).is_ok()
+}
+
+/// `read(2)` to an address that the caller vouches for; EAGAIN rather than waiting, where the kernel can do that for this
+/// kind of file.
+///
+/// # Safety
+/// `address` must be writable for `len` bytes.
+pub unsafe fn read_now_at(fd: Fd, address: *mut u8, len: usize) -> Answer {
+    let part = libc::iovec { iov_base: address.cast(), iov_len: len };
+    // The position -1 stands for the file's own.
+    match raw!(preadv2, fd, &raw const part, 1, -1isize, -1isize, libc::RWF_NOWAIT) {
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => raw!(read, fd, address, len),
+        answer => answer,
+    }
+}
+
 /// `write(2)` from an address that the caller vouches for.
 ///
 /// # Safety
@@ -167,16 +186,24 @@ pub fn peer_addr(fd: Fd) -> Option<core::net::SocketAddr> {
 /// Moves a descriptor of the library's own out of the way of the program's: up to three quarters of the soft limit,
 /// close-on-exec. Keeps it where it is when there is no room.
 pub fn move_high(fd: Fd) -> Fd {
-    let mut limit = libc::rlimit { rlim_cur: 1024, rlim_max: 1024 };
-    let _ = raw!(prlimit64, 0, libc::RLIMIT_NOFILE, 0, &raw mut limit);
-    let floor = (limit.rlim_cur / 4 * 3).min(4096);
-    match raw!(fcntl, fd, libc::F_DUPFD_CLOEXEC, floor) {
+    match duplicate_high(fd) {
         Ok(high) => {
             close(fd);
-            high as Fd
+            high
         }
         Err(_) => fd,
     }
+}
+
+/// Another descriptor of the library's own for what `fd` stands for, as high as [`move_high`] would have it.
+///
+/// # Errors
+/// EBADF, EMFILE.
+pub fn duplicate_high(fd: Fd) -> Result<Fd, Errno> {
+    let mut limit = libc::rlimit { rlim_cur: 1024, rlim_max: 1024 };
+    let _ = raw!(prlimit64, 0, libc::RLIMIT_NOFILE, 0, &raw mut limit);
+    let floor = (limit.rlim_cur / 4 * 3).min(4096);
+    raw!(fcntl, fd, libc::F_DUPFD_CLOEXEC, floor).map(|high| high as Fd)
 }
 
 /// `sched_yield(2)`.

@@ -1,9 +1,10 @@
 //! The next definition of each libc function that the library stands in front of.
 //!
-//! Looked up with `dlsym(RTLD_NEXT)` at the first call and kept in an atomic pointer (0.8 ns a call; a `OnceLock`
-//! costs more and could be re-entered by an allocator that calls a hooked function while it starts).
+//! Looked up with `dlsym(RTLD_NEXT)` by [`find_all`], or at the first call if that comes before, and kept in an atomic
+//! pointer (0.8 ns a call; a `OnceLock` costs more and could be re-entered by an allocator that calls a hooked function
+//! while it starts).
 
-use core::ffi::{c_char, c_int, c_uint, c_void};
+use core::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use libc::{
     epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off64_t, pid_t, pollfd, sigset_t, size_t, sockaddr, socklen_t,
@@ -21,21 +22,35 @@ fn lookup(cache: &AtomicPtr<c_void>, name: &core::ffi::CStr) -> *mut c_void {
     found
 }
 
+const fn c_name(name: &'static str) -> &'static core::ffi::CStr {
+    match core::ffi::CStr::from_bytes_with_nul(name.as_bytes()) {
+        Ok(name) => name,
+        Err(_) => panic!("no NUL in a function name"),
+    }
+}
+
 macro_rules! real {
-    ($( $name:ident ( $($arg:ident : $ty:ty),* ) -> $ret:ty; )*) => { $(
+    ($( $name:ident ( $($arg:ident : $ty:ty),* ) -> $ret:ty; )*) => {
+        /// Where each one is, once it was looked up.
+        mod found {
+            use super::{AtomicPtr, c_void};
+            $( #[allow(non_upper_case_globals)] pub(super) static $name: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut()); )*
+        }
+
+        /// Looks all of them up. A forked child could not: another thread of the parent may have been inside the dynamic
+        /// loader, with its lock.
+        pub fn find_all() {
+            $( lookup(&found::$name, c_name(concat!(stringify!($name), "\0"))); )*
+        }
+
+        $(
         #[doc = concat!("The next `", stringify!($name), "`.")]
         ///
         /// # Safety
         /// That of the C function of this name.
         #[inline]
         pub unsafe fn $name($($arg: $ty),*) -> $ret {
-            static CACHE: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
-            const NAME: &core::ffi::CStr =
-                match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
-                    Ok(name) => name,
-                    Err(_) => panic!("no NUL in a function name"),
-                };
-            let found = lookup(&CACHE, NAME);
+            let found = lookup(&found::$name, const { c_name(concat!(stringify!($name), "\0")) });
             assert!(!found.is_null(), concat!("libc has no ", stringify!($name)));
             // SAFETY: the symbol of this name has this C signature; the caller upholds its contract.
             unsafe {
@@ -43,7 +58,8 @@ macro_rules! real {
                 call($($arg),*)
             }
         }
-    )* };
+        )*
+    };
 }
 
 real! {
@@ -76,6 +92,9 @@ real! {
     dup3(fd: c_int, to: c_int, flags: c_int) -> c_int;
     fcntl(fd: c_int, command: c_int, argument: *mut c_void) -> c_int;
     ioctl(fd: c_int, request: libc::c_ulong, argument: *mut c_void) -> c_int;
+    fclose(stream: *mut libc::FILE) -> c_int;
+    syscall(number: c_long, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong, e: c_ulong, f: c_ulong) -> c_long;
+    prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int;
     fdopen(fd: c_int, mode: *const c_char) -> *mut libc::FILE;
     sigaction(signal: c_int, action: *const libc::sigaction, old: *mut libc::sigaction) -> c_int;
     poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int;
@@ -95,5 +114,5 @@ real! {
     execvpe(file: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int;
     fexecve(fd: c_int, argv: *const *const c_char, envp: *const *const c_char) -> c_int;
     _exit(status: c_int) -> !;
-    daemon(nochdir: c_int, noclose: c_int) -> c_int;
+    forkpty(main: *mut c_int, name: *mut c_char, mode: *const libc::termios, size: *const libc::winsize) -> pid_t;
 }

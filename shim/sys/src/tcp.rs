@@ -36,13 +36,22 @@ pub fn state_of(fd: Fd) -> Result<u8, Errno> {
     info(fd).map(|(info, _)| info.tcpi_state)
 }
 
-/// Stream bytes written so far, whether sent or still queued; `None` unless the connection is open in both directions
-/// (after this end's FIN the counters no longer agree), and on kernels that do not count (before 4.19).
-pub fn written(fd: Fd) -> Option<u64> {
-    let (info, len) = info(fd).ok()?;
+/// Stream bytes written so far, whether sent or still queued, while nobody writes. Two ways to count must agree, for each
+/// has cases in which it is wrong: bytes count as sent although the network layer refused the segment, and are then
+/// sent again; and what is acknowledged and what is queued are two questions. `None` when they do not agree (now),
+/// unless the connection is open in both directions (after this end's FIN neither holds), and on kernels that do not
+/// count (before 4.19). `active`: this end opened the connection, and its SYN counts as acknowledged.
+pub fn written(fd: Fd, active: bool) -> Option<u64> {
+    let (before, len) = info(fd).ok()?;
+    let queued = call::int_ioctl(fd, libc::TIOCOUTQ).ok()?;
+    let (after, _) = info(fd).ok()?;
     let counted = len >= core::mem::offset_of!(libc::tcp_info, tcpi_bytes_retrans) + 8;
-    (counted && info.tcpi_state == state::ESTABLISHED)
-        .then(|| info.tcpi_bytes_sent - info.tcpi_bytes_retrans + u64::from(info.tcpi_notsent_bytes))
+    if !counted || after.tcpi_state != state::ESTABLISHED || before.tcpi_bytes_acked != after.tcpi_bytes_acked {
+        return None;
+    }
+    let sent = after.tcpi_bytes_sent.checked_sub(after.tcpi_bytes_retrans)? + u64::from(after.tcpi_notsent_bytes);
+    let acked = (after.tcpi_bytes_acked + queued as u64).checked_sub(u64::from(active))?;
+    (sent == acked).then_some(sent)
 }
 
 /// Stream bytes that ever arrived, and one more for a FIN. Holds after a reset too: what the reset cut off is missing.
@@ -62,7 +71,7 @@ pub fn taken(fd: Fd) -> Option<u64> {
         }
         // Two calls agree only when nothing arrived between them.
         if before.tcpi_bytes_received == after.tcpi_bytes_received {
-            return Some(after.tcpi_bytes_received - queued as u64);
+            return after.tcpi_bytes_received.checked_sub(queued as u64);
         }
     }
 }

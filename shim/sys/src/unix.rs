@@ -207,11 +207,31 @@ pub fn bell(name: Option<&[u8]>) -> Result<Inner, Errno> {
 }
 
 /// Rings the bell of that name. A bell that is full rings already; one that is gone has no owner: neither matters.
+/// What nobody took off the bells that were rung counts against the socket that rang them: when it may ring no more,
+/// `from` is made anew, under the same number.
 pub fn ring(from: Fd, name: &[u8]) {
+    if sendto(from, name) == Err(Errno::EAGAIN) && is_exhausted(from) && replace(from).is_ok() {
+        let _ = sendto(from, name);
+    }
+}
+
+fn sendto(from: Fd, name: &[u8]) -> Result<usize, Errno> {
     let (addr, len) = address(name);
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: an empty datagram; `addr` is readable for `len` bytes.
-    let _ = unsafe { syscall!(Sysno::sendto, from, 0, 0, flags, &raw const addr, len) };
+    unsafe { syscall!(Sysno::sendto, from, 0, 0, flags, &raw const addr, len) }
+}
+
+/// Whether as much of what a socket sent waits to be received as it may send.
+fn is_exhausted(socket: Fd) -> bool {
+    let room = call::int_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF);
+    matches!((call::int_ioctl(socket, libc::TIOCOUTQ), room), (Ok(waits), Ok(room)) if waits >= room)
+}
+
+fn replace(ringer: Fd) -> Result<(), Errno> {
+    let new = socket(libc::SOCK_DGRAM)?;
+    // SAFETY: plain numbers.
+    unsafe { syscall!(Sysno::dup3, new.0, ringer, libc::O_CLOEXEC) }.map(drop)
 }
 
 /// Takes one ring off a bell.

@@ -71,14 +71,16 @@ pub struct ReadyBits {
     pub words: [AtomicU64; READY_WORDS],
 }
 
-/// The waiters of one side.
-#[repr(C, align(64))]
+/// The waiters of one side, in pages of their own.
+#[repr(C, align(4096))]
 #[derive(Debug)]
 pub struct SideControl {
     /// Stored by this side.
     pub waiters: [WaiterSlot; WAITERS],
     /// Stored by the other side, taken by this one.
     pub ready: [ReadyBits; WAITERS],
+    /// Waiters beyond this number were never entered. Stored by this side.
+    pub high_water: AtomicU32,
 }
 
 /// One end of a connection, stored by its own side.
@@ -156,6 +158,7 @@ const _: () = {
     assert!(size_of::<WaiterSlot>() == 64);
     assert!(size_of::<ReadyBits>() == 128);
     assert!(size_of::<EndLines>() == 192);
+    assert!(size_of::<SideControl>() == 49 * 4096);
     assert!(size_of::<ConnBlock>() == 512);
     assert!(conn_offset(0).is_multiple_of(4096));
     assert!(conn_offset(CONNS).is_multiple_of(4096));

@@ -4,6 +4,18 @@
 
 use crate::sync::{AtomicU32, AtomicU64};
 
+/// `TxLine::shut`: what shutdown(2) did to a direction, and with it what a FIN of its sender means.
+pub mod shut {
+    /// Nothing: a FIN is a close.
+    pub const OPEN: u32 = 0;
+    /// The direction is shut down, and a FIN says no more than that.
+    pub const FIN_SENT: u32 = 1;
+    /// Both directions are shut down: after a FIN nobody reads any more.
+    pub const BOTH: u32 = 2;
+    /// The direction is shut down, and its FIN is held back until the end: a FIN is a close.
+    pub const FIN_HELD: u32 = 3;
+}
+
 /// Stored by the sender of a direction, read by its receiver.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
@@ -17,7 +29,7 @@ pub struct TxLine {
     pub switch_at: AtomicU64,
     /// Raised by the sender before it waits for space; the receiver takes it down when it wakes the sender.
     pub want_space: AtomicU32,
-    /// 1 once the program shut this direction down: a FIN without it is a close.
+    /// See [`shut`].
     pub shut: AtomicU32,
     /// Processor the sender last ran on, plus one; 0 is unknown.
     pub cpu: AtomicU32,

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-SIDE = 1024 * (64 + 128)
+SIDE = 1024 * (64 + 128) + 4096
 CONNS = 4096 + 2 * SIDE
 RINGS = CONNS + 512 * 512
 AREAS = {"cursors": (CONNS, CONNS + 512), "waiters": (4096, CONNS), "all": (0, RINGS), "bell": (0, 0)}

@@ -11,6 +11,8 @@ import sys
 
 what, port = sys.argv[1], int(sys.argv[2])
 EYECATCHER = bytes.fromhex("e2d4c3c4")
+# Where the connections begin in a group (shim/uapi/src/group.rs).
+CONNS = 4096 + 2 * (1024 * (64 + 128) + 4096)
 
 
 def ends():
@@ -39,13 +41,13 @@ def accept(cookie, total, ring):
 
 def offer(box, cookie):
     """A flawless Accept with memory, but not from who has the other end."""
-    ring, total = 1 << 18, 659456 + 512 * 2 * (1 << 18)
+    ring, total = 1 << 18, CONNS + 512 * 512 + 512 * 2 * (1 << 18)
     memory = os.memfd_create("preloop-group", os.MFD_ALLOW_SEALING)
     os.ftruncate(memory, total)
     header = EYECATCHER + b"\0\0\0\1"
     os.pwrite(memory, struct.pack("<QQQQ", int.from_bytes(header), total, ring, ring), 0)
     # The block that the Accept names says ACCEPTED, of its first use.
-    os.pwrite(memory, struct.pack("<II", 1 << 2 | 1, 1), 4096 + 2 * 1024 * 192 + 2 * 192)
+    os.pwrite(memory, struct.pack("<II", 1 << 2 | 1, 1), CONNS + 2 * 192)
     import fcntl
 
     fcntl.fcntl(memory, 1033, 2 | 4 | 1)

@@ -123,6 +123,28 @@ fn space_is_asked_for_once_and_answered_at_the_threshold() {
 }
 
 #[test]
+fn a_run_that_was_only_begun_is_begun_by_the_successor() {
+    let (tx, rx, tx_line, rx_line) = (Sender::default(), Receiver::default(), TxLine::default(), RxLine::default());
+    tx.space(&rx_line, SIZE).unwrap();
+    tx.publish(&tx_line, 5);
+    rx.data(&tx_line, SIZE).unwrap();
+    rx.consume(&rx_line, 5);
+    // The sender saw the ring empty, and died between the two stores that begin a run.
+    assert_eq!(tx.unread(&rx_line), Ok(0));
+    tx.start.store(SIZE, Relaxed);
+    tx.republish(&tx_line);
+    assert!(rx.data(&tx_line, SIZE).unwrap().is_empty());
+    assert_eq!(tx.unread(&rx_line), Ok(0));
+    tx.space(&rx_line, SIZE).unwrap();
+    tx.publish(&tx_line, 3);
+    assert!(rx.pending(&tx_line));
+    assert_eq!(rx.data(&tx_line, SIZE).map(|data| data.len()), Ok(3));
+    rx.consume(&rx_line, 3);
+    assert!(!rx.pending(&tx_line));
+    assert_eq!(tx.writable(&rx_line, SIZE), Ok(true));
+}
+
+#[test]
 fn reset_is_the_initial_state() {
     let (tx, rx) = (sender(36, 32, 29), receiver(7));
     tx.skipped.store(3, Relaxed);

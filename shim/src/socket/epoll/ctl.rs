@@ -14,24 +14,30 @@ use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
 /// epoll_ctl(2). `None`: the kernel's call, as if the library were not there.
-pub fn control(set: &Arc<Set>, op: i32, fd: Fd, event: Option<(u32, u64)>) -> Option<Result<usize, Errno>> {
+pub fn control(set: Fd, op: i32, fd: Fd, event: Option<(u32, u64)>) -> Option<Result<usize, Errno>> {
     if let Some(inner) = fdtable::epoll(fd) {
         inner.is_polled();
     }
     let file = fdtable::get(fd)?;
-    let known = set.state().number(fd, &file);
+    let Some(set) = &fdtable::epoll(set) else {
+        // A set that was made where no hook saw it, and is waited for there too: it hears of the kernel's socket alone.
+        let pinned = op != libc::EPOLL_CTL_ADD || clc::pin(&file, Decline::OPTION);
+        return if pinned { None } else { Some(Err(Errno::EOPNOTSUPP)) };
+    };
+    let known = set.state().find(fd, &file);
     let answer = match (op, known, event) {
         (libc::EPOLL_CTL_ADD, Some((id, true)), Some(event)) => set.unpark(id, event),
         // As if it were not there, which the kernel does not know.
         (_, Some((_, true)), _) => Err(Errno::ENOENT),
         (libc::EPOLL_CTL_ADD, None, Some(event)) if may_move(&file) => {
-            if set.state().bell(set.fd()).is_err() {
+            let bell = set.state().bell(set.fd());
+            if bell.is_err() {
                 // Without a bell the set would not hear of the ring.
                 return if clc::pin(&file, Decline::MEMORY) { None } else { Some(Err(Errno::ENOMEM)) };
             }
             set.add(fd, file, event)
         }
-        (libc::EPOLL_CTL_MOD, Some((id, _)), Some(event)) => set.modify(id, event),
+        (libc::EPOLL_CTL_MOD, Some((id, _)), Some(event)) => set.modify(&mut set.state(), id, event),
         (libc::EPOLL_CTL_DEL, Some((id, _)), _) => set.delete(id),
         _ => return None,
     };
@@ -40,7 +46,7 @@ pub fn control(set: &Arc<Set>, op: i32, fd: Fd, event: Option<(u32, u64)>) -> Op
 
 impl State {
     /// The entry of a descriptor and open file, and whether it is parked.
-    fn number(&self, fd: Fd, file: &OpenFile) -> Option<(u64, bool)> {
+    fn find(&self, fd: Fd, file: &OpenFile) -> Option<(u64, bool)> {
         let id = *self.numbers.get(&key(fd, file))?;
         Some((id, self.entries.get(&id)?.parked))
     }
@@ -54,10 +60,11 @@ fn may_move(file: &OpenFile) -> bool {
 impl Set {
     fn add(self: &Arc<Self>, fd: Fd, file: Counted<OpenFile>, (events, data): (u32, u64)) -> Result<(), Errno> {
         let mut state = self.state();
-        let id = state.next;
+        let id = state.number();
         let view = look(&file);
         let mut entry = Entry {
             fd,
+            registered: fd,
             file: file.clone(),
             events,
             data,
@@ -66,34 +73,37 @@ impl Set {
             parked: false,
             listed: false,
             reported: (0, 0),
-            joined: false,
+            joined: None,
         };
         entry.asked = entry.wish(view);
         // Under the set's lock: an event that fires at once finds the entry.
         call::epoll_ctl(self.fd(), libc::EPOLL_CTL_ADD, fd, entry.asked, tagged(id))?;
-        state.next = state.next % 0xffff_fffe + 1;
         state.numbers.insert(entry.key(), id);
         state.entries.insert(id, entry);
-        self.active.store(true, Ordering::Release);
+        if !self.active.swap(true, Ordering::SeqCst) {
+            self.wake_plain(&state);
+        }
         file.watch(Watcher::Set(self.clone(), id));
         state.join(id);
         state.list(id);
-        state.wake_others();
+        self.rest(&mut state);
         Ok(())
     }
 
-    fn modify(&self, id: u64, (events, data): (u32, u64)) -> Result<(), Errno> {
-        let mut state = self.state();
+    fn modify(&self, state: &mut State, id: u64, (events, data): (u32, u64)) -> Result<(), Errno> {
         let Some(entry) = state.entries.get_mut(&id) else { return Err(Errno::ENOENT) };
         if (entry.events | events) & EXCLUSIVE != 0 {
             return Err(Errno::EINVAL);
         }
         let before = entry.events;
         entry.events = events;
-        let wish = entry.wish(look(&entry.file));
-        // The kernel need not hear of a change that it has no part in. An EPOLLONESHOT may have fired there.
-        if wish != entry.asked || events & libc::EPOLLONESHOT as u32 != 0 {
-            if let Err(errno) = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_MOD, entry.fd, wish, tagged(id)) {
+        let view = look(&entry.file);
+        let wish = entry.wish(view);
+        // The kernel need not hear of a change that it has no part in. An EPOLLONESHOT may have fired there, and an edge
+        // comes again when its entry is modified, if only into what it was.
+        let has_part = entry.is_edge() && (view.kernel_in || view.kernel_out);
+        if wish != entry.asked || has_part || events & libc::EPOLLONESHOT as u32 != 0 {
+            if let Err(errno) = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_MOD, entry.registered, wish, tagged(id)) {
                 entry.events = before;
                 return Err(errno);
             }
@@ -101,8 +111,9 @@ impl Set {
         }
         entry.data = data;
         entry.disarmed = false;
+        entry.parked = false;
         state.list(id);
-        state.wake_others();
+        self.rest(state);
         Ok(())
     }
 
@@ -115,10 +126,7 @@ impl Set {
             self.forget(id)?;
             return self.add(fd, file, (events, data));
         }
-        if let Some(entry) = self.state().entries.get_mut(&id) {
-            entry.parked = false;
-        }
-        self.modify(id, (events, data))
+        self.modify(&mut self.state(), id, (events, data))
     }
 
     fn delete(self: &Arc<Self>, id: u64) -> Result<(), Errno> {
@@ -138,21 +146,47 @@ impl Set {
         let Some(entry) = state.remove(id) else { return Err(Errno::ENOENT) };
         drop(state);
         entry.file.unwatch_set(self, id);
-        call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.fd, 0, 0)
+        call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0)
     }
+}
+
+/// The sets that have a connection, and the number of its entry there.
+fn entries_of(file: &OpenFile) -> impl Iterator<Item = (Arc<Set>, u64)> {
+    file.watchers_now().into_iter().filter_map(|watcher| match watcher {
+        Watcher::Set(set, id) => Some((set, id)),
+        Watcher::Thread(_) => None,
+    })
 }
 
 /// The last descriptor of a connection in this process is about to be closed: its entries go, as they do in the
 /// kernel when the last of all processes closes it. A sibling that still holds it (`last` is false) would keep the
-/// kernel's registration alive, and its events would come under a tag that nobody knows.
+/// kernel's registration alive, and its events would come under a tag that nobody knows. In a set that siblings have as
+/// well the registration is theirs, too, and stays.
 pub fn forget_file(file: &OpenFile, last: bool) {
-    for watcher in file.watchers_now() {
-        if let Watcher::Set(set, id) = watcher {
-            let removed = set.state().remove(id);
+    for (set, id) in entries_of(file) {
+        let removed = set.state().remove(id);
+        file.unwatch_set(&set, id);
+        if let Some(entry) = removed.filter(|_| !last && !set.shared.load(Ordering::Acquire)) {
+            let _ = call::epoll_ctl(set.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
+        }
+    }
+}
+
+/// A descriptor of a connection is about to be closed, and `other` remains. The kernel keeps what was registered under
+/// the number, but nobody can change it any more: it is registered anew under the other one. (Unless that is in the set
+/// itself: then the set hears of the connection in any case.)
+pub fn forget_number(file: &OpenFile, fd: Fd, other: Fd) {
+    for (set, id) in entries_of(file) {
+        let mut state = set.state();
+        let Some(entry) = state.entries.get_mut(&id).filter(|entry| entry.registered == fd) else { continue };
+        let _ = call::epoll_ctl(set.fd(), libc::EPOLL_CTL_DEL, fd, 0, 0);
+        entry.registered = other;
+        let moved = call::epoll_ctl(set.fd(), libc::EPOLL_CTL_ADD, other, entry.asked, tagged(id));
+        if entry.parked || moved.is_err() {
+            let removed = state.remove(id);
+            drop(state);
             file.unwatch_set(&set, id);
-            if let Some(entry) = removed.filter(|_| !last) {
-                let _ = call::epoll_ctl(set.fd(), libc::EPOLL_CTL_DEL, entry.fd, 0, 0);
-            }
+            drop(removed);
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::State;
 use crate::socket::group::{Group, Link};
-use preloop_smc::bell as waiting;
 use preloop_uapi::group::waiter::WANTS_READY;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -24,16 +23,25 @@ impl Member {
 }
 
 impl State {
-    /// Enters the set among the waiters of an entry's connection, once that has memory.
+    /// Enters the set among the waiters of an entry's connection, once that has memory; or takes it off where an offer
+    /// was withdrawn.
     pub fn join(&mut self, id: u64) {
         let Some(bell) = self.bell.clone() else { return };
-        let Some(entry) = self.entries.get_mut(&id).filter(|entry| !entry.joined) else { return };
-        let Some(link) = entry.file.prepared() else { return };
+        let Some(entry) = self.entries.get(&id) else { return };
+        let (file, link) = (entry.file.clone(), entry.file.prepared());
+        match (&entry.joined, &link) {
+            (Some(joined), Some(link)) if Arc::ptr_eq(joined, link) => return,
+            (Some(_), _) => self.part(id),
+            (None, _) => {}
+        }
+        let Some(link) = link else { return };
         let Some(slot) = link.group.slot_of(&bell) else {
             self.deaf = true;
             return;
         };
-        entry.joined = true;
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.joined = Some(link.clone());
+        }
         let known = self.members.iter_mut().position(|member| Arc::ptr_eq(&member.group, &link.group));
         let index = known.unwrap_or_else(|| {
             self.members.push(Member { group: link.group.clone(), slot, conns: FxHashMap::default() });
@@ -43,16 +51,15 @@ impl State {
         member.conns.entry(link.conn).or_default().push(id);
         // A sleep that began before is declared in this group too, before the first news can be told.
         link.group.declare(slot, bell.seq.load(Ordering::SeqCst));
-        waiting::add_waiter(&link.own().wait, member.entry());
+        link.enter_waiter(&file, member.entry());
         // Whoever joins looks at the connection afterwards, on behalf of those who sleep already.
         fence(Ordering::SeqCst);
     }
 
     /// Takes an entry off again.
     pub fn part(&mut self, id: u64) {
-        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.joined) else { return };
-        entry.joined = false;
-        let Some(link) = entry.file.prepared() else { return };
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let (Some(link), file) = (entry.joined.take(), entry.file.clone()) else { return };
         let Some(index) = self.members.iter().position(|member| Arc::ptr_eq(&member.group, &link.group)) else {
             return;
         };
@@ -61,7 +68,7 @@ impl State {
         ids.retain(|other| *other != id);
         if ids.is_empty() {
             member.conns.remove(&link.conn);
-            waiting::remove_waiter(&link.own().wait, member.entry());
+            link.leave_waiter(&file, member.entry());
         }
         if member.conns.is_empty() {
             if let Some(bell) = &self.bell {

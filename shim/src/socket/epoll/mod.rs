@@ -11,10 +11,10 @@ mod members;
 mod wait;
 
 use crate::fdtable;
-use crate::process;
 use crate::socket::bell::Bell;
 use crate::socket::file::OpenFile;
-use crate::socket::poll::{IN, OUT, View};
+use crate::socket::group::Link;
+use crate::socket::poll::{IN, OUT, View, look};
 use crate::socket::sock::phase;
 use members::Member;
 use preloop_shm::counted::Counted;
@@ -24,8 +24,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-pub use ctl::{control, forget_file};
-pub use wait::wait;
+pub use ctl::{control, forget_file, forget_number};
 
 /// An epoll set that the program made.
 #[derive(Debug)]
@@ -35,6 +34,10 @@ pub struct Set {
     descriptors: AtomicU32,
     /// Has, or once had, a connection of ours: until then every call is the kernel's.
     active: AtomicBool,
+    /// Threads inside the kernel's own call, from before the set was active.
+    plain: AtomicU32,
+    /// A forked sibling has it too: what is in the kernel's set is not this process's alone.
+    shared: AtomicBool,
     /// Its descriptor is itself polled, or is in another set: the bell must ring although nobody sleeps in this one.
     polled: AtomicBool,
     spin: AtomicU32,
@@ -45,6 +48,8 @@ pub struct Set {
 #[derive(Debug)]
 struct Entry {
     fd: Fd,
+    /// The descriptor it is registered under in the kernel's set: another one after `fd` was closed.
+    registered: Fd,
     file: Counted<OpenFile>,
     /// As the program gave them, with EPOLLET and its like.
     events: u32,
@@ -59,8 +64,8 @@ struct Entry {
     listed: bool,
     /// The call that reported it last, so that no answer has it twice.
     reported: (u64, usize),
-    /// The member that tells of its news.
-    joined: bool,
+    /// The memory in whose waiters the set is entered for this entry.
+    joined: Option<Arc<Link>>,
 }
 
 #[derive(Debug, Default)]
@@ -72,8 +77,8 @@ struct State {
     ready: VecDeque<u64>,
     members: Vec<Member>,
     bell: Option<Arc<Bell>>,
-    /// Process that the bell belongs to.
-    bell_of: u32,
+    /// The bell's number in the kernel's set.
+    bell_entry: u64,
     sleepers: u32,
     /// Some connection has memory but no way to tell the set of news: its group has no room for one more waiter.
     deaf: bool,
@@ -87,7 +92,7 @@ struct State {
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 
 /// Marks the kernel's data of an entry as ours: in the upper half a random number that is no address and no small
-/// integer, in the lower half the entry; the bell is entry 0.
+/// integer, in the lower half the number of the entry, or of the bell.
 fn tag() -> u64 {
     static TAG: OnceLock<u64> = OnceLock::new();
     *TAG.get_or_init(|| (0xb000_0000 | system::random() & 0x0fff_ffff) << 32)
@@ -108,6 +113,8 @@ pub fn made(fd: Fd) {
         fd: AtomicI32::new(fd),
         descriptors: AtomicU32::new(1),
         active: AtomicBool::new(false),
+        plain: AtomicU32::new(0),
+        shared: AtomicBool::new(false),
         polled: AtomicBool::new(false),
         spin: AtomicU32::new(crate::socket::wait::SPIN_FIRST),
         state: Mutex::new(State { next: 1, ..State::default() }),
@@ -139,19 +146,73 @@ impl Set {
 
     /// The set's own descriptor is waited for elsewhere: from now on the bell rings for every news.
     pub fn is_polled(&self) {
-        if self.polled.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let state = self.state();
-        if state.bell.is_some() {
-            state.sleep();
+        if !self.polled.swap(true, Ordering::AcqRel) {
+            self.rest(&mut self.state());
         }
     }
 
-    /// Runs `during` while nothing in the set changes (for fork).
-    pub fn hold<R>(&self, during: impl FnOnce() -> R) -> R {
-        let _held = self.state();
-        during()
+    /// Nobody is about to look at the set. One that is itself polled stays declared asleep, so that the next news rings;
+    /// and when something is ready already, its bell says so to whoever polls it or sleeps in it.
+    fn rest(&self, state: &mut State) {
+        if self.polled.load(Ordering::Acquire) && state.bell.is_some() {
+            state.sleep();
+            state.harvest();
+            state.drop_unready();
+        }
+        if !state.ready.is_empty() {
+            state.wake_others();
+        }
+    }
+
+    /// A thread enters the kernel's own call, unless the set has become active. Whoever makes it active afterwards knows
+    /// of the thread.
+    pub fn enter_plain(&self) -> bool {
+        self.plain.fetch_add(1, Ordering::SeqCst);
+        let plain = !self.active.load(Ordering::SeqCst);
+        if !plain {
+            self.plain.fetch_sub(1, Ordering::SeqCst);
+        }
+        plain
+    }
+
+    /// It came back from there.
+    pub fn leave_plain(&self) {
+        let others = self.plain.fetch_sub(1, Ordering::SeqCst) > 1;
+        if others && self.is_active() {
+            // It may have emptied the bell that was rung for all of them.
+            self.wake_plain(&self.state());
+        }
+    }
+
+    /// Has the threads in the kernel's own call come back: they know nothing of the set's bell and what it stands for.
+    fn wake_plain(&self, state: &State) {
+        if self.plain.load(Ordering::SeqCst) > 0
+            && let Some(bell) = &state.bell
+        {
+            bell.ring();
+        }
+    }
+
+    /// Nothing in the set changes while the answer lives (for fork).
+    pub fn freeze(&self) -> impl Drop + use<'_> {
+        self.state()
+    }
+
+    /// The process forks, and both sides will have the set.
+    pub fn is_shared(&self) {
+        self.shared.store(true, Ordering::Release);
+    }
+
+    /// In a forked child: bell and waiters are the parent's. What the child adds has numbers of its own, since both
+    /// processes hear of all events in the one kernel set.
+    pub fn after_fork(&self) {
+        let mut state = self.state();
+        state.bell = None;
+        state.members.clear();
+        state.entries.values_mut().for_each(|entry| entry.joined = None);
+        state.next = system::random() & 0xffff_ffff | 1;
+        state.sleepers = 0;
+        self.plain.store(0, Ordering::Relaxed);
     }
 
     /// The kernel made another descriptor of the set.
@@ -180,24 +241,29 @@ impl Set {
 
 impl State {
     /// The set's bell, made and put into the kernel's set at first need.
-    fn bell(&mut self, set: Fd) -> Result<Arc<Bell>, Errno> {
-        if let Some(bell) = self.bell.as_ref().filter(|_| self.bell_of == process::pid()) {
-            return Ok(bell.clone());
+    fn bell(&mut self, set: Fd) -> Result<(), Errno> {
+        if self.bell.is_some() {
+            return Ok(());
         }
-        let bell = Arc::new(Bell::new()?);
-        call::epoll_ctl(set, libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN as u32, tagged(0))?;
-        // After a fork: a bell of the parent's, and members that know only that one.
-        self.members.clear();
-        self.entries.values_mut().for_each(|entry| entry.joined = false);
-        self.bell = Some(bell.clone());
-        self.bell_of = process::pid();
-        self.sleepers = 0;
+        let bell = Bell::new()?;
+        let entry = self.number();
+        call::epoll_ctl(set, libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN as u32, tagged(entry))?;
+        self.bell_entry = entry;
+        self.bell = Some(Arc::new(bell));
+        // In a forked child there are entries already.
         let ids: Vec<u64> = self.entries.keys().copied().collect();
         for id in ids {
             self.join(id);
             self.list(id);
         }
-        Ok(bell)
+        Ok(())
+    }
+
+    /// A number for an entry.
+    fn number(&mut self) -> u64 {
+        let number = self.next;
+        self.next = self.next % 0xffff_fffe + 1;
+        number
     }
 
     /// Puts an entry on the list of those that may be ready.
@@ -206,6 +272,19 @@ impl State {
             entry.listed = true;
             self.ready.push_back(id);
         }
+    }
+
+    /// Takes entries that are not ready off the list: the kernel's poll of a set looks at them, too.
+    fn drop_unready(&mut self) {
+        let Self { ready, entries, .. } = self;
+        ready.retain(|id| {
+            let Some(entry) = entries.get_mut(id) else { return false };
+            let is_quiet = entry.disarmed || entry.parked;
+            // While TCP's last bytes are there the kernel says so; it will not when the ring's are next.
+            let is_ready = look(&entry.file).report(entry.events, 0) != 0 || entry.file.sock.rx_is_draining();
+            entry.listed = !is_quiet && is_ready;
+            entry.listed
+        });
     }
 
     /// Rings for the threads that sleep in the set, when there may be something for them.
@@ -233,11 +312,23 @@ impl Entry {
         key(self.fd, &self.file)
     }
 
+    fn is_edge(&self) -> bool {
+        self.events & libc::EPOLLET as u32 != 0
+    }
+
+    fn is_level(&self) -> bool {
+        self.events & (libc::EPOLLET | libc::EPOLLONESHOT) as u32 == 0
+    }
+
     /// Whether the kernel's registration may outlive EPOLL_CTL_DEL. Programs that add and delete a connection around
-    /// every request would make two system calls for a registration that, in the ring, only tells of the end.
+    /// every request would make two system calls for a registration that, in the ring, only tells of the end. It ends
+    /// with its descriptor, which must therefore be the only one.
     fn may_park(&self) -> bool {
         const TELLS: u32 = IN | OUT;
-        self.asked & TELLS == 0 && self.events & EXCLUSIVE == 0 && self.file.sock.phase() == phase::SMC
+        self.asked & TELLS == 0
+            && self.events & EXCLUSIVE == 0
+            && self.file.sock.phase() == phase::SMC
+            && self.file.descriptors.load(Ordering::Acquire) == 1
     }
 
     /// What to ask the kernel for, with the program's EPOLLET, EPOLLONESHOT and so on.

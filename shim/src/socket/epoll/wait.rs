@@ -1,13 +1,12 @@
 //! epoll_wait(2) and its like.
 
 use super::{EXCLUSIVE, Set, State, tagged, untag};
-use crate::socket::poll::{View, look};
+use crate::socket::poll::look;
 use crate::socket::sock::phase;
 use crate::socket::wait::{self as waiting, Deadline};
 use libc::epoll_event;
 use preloop_sys::sleep::{self, SignalMask};
 use preloop_sys::{Errno, call, clock};
-use std::sync::atomic::Ordering;
 
 /// Answers from the rings after which the kernel is asked too, and nanoseconds after which it is: so that no other
 /// descriptor starves under a busy ring.
@@ -21,19 +20,12 @@ struct Out<'a> {
     call: u64,
 }
 
-/// epoll_wait(2). `None`: nothing in the set is ours, the kernel answers alone; what it then answers is still to be
-/// passed through [`Set::translate`], because another thread may add a connection meanwhile.
-pub fn wait(
-    set: &Set,
-    events: &mut [epoll_event],
-    deadline: Deadline,
-    mask: SignalMask,
-) -> Option<Result<usize, Errno>> {
-    set.active.load(Ordering::Acquire).then(|| set.wait(events, deadline, mask))
-}
-
 impl Set {
-    fn wait(&self, events: &mut [epoll_event], deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
+    /// epoll_wait(2) of a set that is active; the kernel answers for every other, see [`Set::enter_plain`].
+    ///
+    /// # Errors
+    /// EINTR.
+    pub fn wait(&self, events: &mut [epoll_event], deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
         let mut out = Out { events, count: 0, call: 0 };
         loop {
             let mut state = self.state();
@@ -43,23 +35,23 @@ impl Set {
             state.call += 1;
             out.call = state.call;
             state.harvest();
+            if state.must_ask_kernel() {
+                drop(state);
+                // First, so that a full array of answers from the rings does not keep its answers out. An error says
+                // nothing that asking again, when the rings are empty, would not.
+                let _ = self.ask_kernel(&mut out, Some(0), SignalMask::NONE);
+                state = self.state();
+            }
             state.answer(&mut out);
             if out.count > 0 {
-                if !state.must_ask_kernel(&mut out) {
-                    self.leave(state);
-                    return Ok(out.count);
-                }
-                drop(state);
-                // What it answers comes on top; an error leaves what is there.
-                let _ = self.ask_kernel(&mut out, Some(0), SignalMask::NONE);
-                self.leave(self.state());
+                self.rest(&mut state);
                 return Ok(out.count);
             }
             let peer_cpu = state.peer_cpu();
             drop(state);
             if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 self.ask_kernel(&mut out, Some(0), mask)?;
-                self.leave(self.state());
+                self.rest(&mut self.state());
                 return Ok(out.count);
             }
             if self.spin(peer_cpu, deadline) {
@@ -69,17 +61,6 @@ impl Set {
             if out.count > 0 {
                 return Ok(out.count);
             }
-        }
-    }
-
-    /// On the way out: more than fitted is left for whoever else sleeps here; and a set that is itself polled stays
-    /// declared asleep, so that the next news rings.
-    fn leave(&self, state: std::sync::MutexGuard<'_, State>) {
-        if self.polled.load(Ordering::Acquire) {
-            state.sleep();
-        }
-        if !state.ready.is_empty() {
-            state.wake_others();
         }
     }
 
@@ -114,7 +95,8 @@ impl Set {
             ids.into_iter().for_each(|id| state.list(id));
         }
         state.answer(out);
-        self.leave(state);
+        self.rest(&mut state);
+        drop(state);
         match asked {
             // What is there is reported first; the signal was handled.
             Err(_) if out.count > 0 => Ok(()),
@@ -144,7 +126,7 @@ impl Set {
             let (bits, data) = (event.events, event.u64);
             match untag(data) {
                 None => out.push(bits, data),
-                Some(0) => {
+                Some(id) if id == state.bell_entry => {
                     if let Some(bell) = &state.bell {
                         bell.hush();
                     }
@@ -159,7 +141,7 @@ impl Set {
         let Some(entry) = state.entries.get_mut(&id) else { return };
         if entry.parked {
             // Its end came while the program does not want to know: now it leaves the kernel's set too.
-            let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.fd, 0, 0);
+            let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
             if let Some(entry) = state.remove(id) {
                 entry.file.unwatch_set(self, id);
             }
@@ -177,17 +159,17 @@ impl Set {
             let exclusive = entry.events & EXCLUSIVE != 0;
             let op = if exclusive { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
             if exclusive {
-                let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.fd, 0, 0);
+                let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
             }
-            if call::epoll_ctl(self.fd(), op, entry.fd, wish, tagged(id)).is_ok() {
+            if call::epoll_ctl(self.fd(), op, entry.registered, wish, tagged(id)).is_ok() {
                 entry.asked = wish;
             }
         }
         let report = view.report(entry.events, bits);
         if report != 0 {
-            entry.report(report, out);
-            // Level-triggered, and ready for a reason that the kernel will not repeat.
-            if view != View::KERNEL {
+            let again = entry.is_level() && entry.file.link().is_some();
+            if !entry.report(report, out) || again {
+                // Level-triggered, and the kernel may not repeat it: what is read next may come from the ring.
                 state.list(id);
             }
         }
@@ -215,15 +197,19 @@ impl Out<'_> {
 }
 
 impl super::Entry {
-    /// Reports an entry, once in an answer.
-    fn report(&mut self, bits: u32, out: &mut Out<'_>) {
-        if self.reported.0 == out.call {
-            out.events[self.reported.1].events |= bits;
-        } else {
-            self.reported = (out.call, out.count);
-            out.push(bits, self.data);
+    /// Reports an entry, once in an answer. `false` when a later call of another thread has reported it already: whether
+    /// this one did, too, nobody remembers, so it is left for the next.
+    fn report(&mut self, bits: u32, out: &mut Out<'_>) -> bool {
+        match self.reported.0.cmp(&out.call) {
+            std::cmp::Ordering::Greater => return false,
+            std::cmp::Ordering::Equal => out.events[self.reported.1].events |= bits,
+            std::cmp::Ordering::Less => {
+                self.reported = (out.call, out.count);
+                out.push(bits, self.data);
+            }
         }
         self.disarmed |= self.events & libc::EPOLLONESHOT as u32 != 0;
+        true
     }
 }
 
@@ -242,19 +228,22 @@ impl State {
             }
             let view = look(&entry.file);
             let bits = view.report(entry.events, 0);
-            if bits != 0 {
-                entry.report(bits, out);
-                if entry.events & (libc::EPOLLET | libc::EPOLLONESHOT) as u32 == 0 {
-                    entry.listed = true;
-                    self.ready.push_back(id);
-                }
+            let left = bits != 0 && !entry.report(bits, out);
+            // What is level-triggered and was reported, by this call's kernel too, is looked at again.
+            let again = entry.reported.0 == out.call && entry.is_level();
+            if left || again {
+                entry.listed = true;
+                self.ready.push_back(id);
             }
         }
     }
 
-    fn must_ask_kernel(&mut self, out: &mut Out<'_>) -> bool {
+    /// Whether the rings have had the word for long enough; they have something to say.
+    fn must_ask_kernel(&mut self) -> bool {
+        if self.ready.is_empty() {
+            return false;
+        }
         self.unasked += 1;
-        out.count < out.events.len()
-            && (self.unasked >= UNASKED || clock::now().wrapping_sub(self.asked_at) >= UNASKED_NANOSECONDS)
+        self.unasked >= UNASKED || clock::now().wrapping_sub(self.asked_at) >= UNASKED_NANOSECONDS
     }
 }
