@@ -38,6 +38,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("closing", &["python3"]),
     ("forks", &["python3"]),
     ("idle", &["python3"]),
+    ("numbers", &["python3"]),
     ("offsets", &["python3"]),
     ("readers", &["python3"]),
     ("sets", &["python3"]),

@@ -28,7 +28,8 @@ macro_rules! tests {
 }
 
 tests! {
-    scribbled_cursors, scribbled_waiters, scribbled_everything, a_bell_that_is_full, a_server_that_scribbles,
+    scribbled_cursors, scribbled_waiters, scribbled_everything, a_bell_that_is_full, bells_that_nobody_empties,
+    an_offset_that_lies_behind, a_server_that_scribbles,
     squatted_mailbox, offer_by_another_user, full_mailbox, nonsense_in_the_environment, no_descriptors, no_memory,
     no_file_size,
 }
@@ -89,6 +90,16 @@ fn scribbled_everything() -> Result<()> {
 /// A client's bell takes no more rings: the server, who rings all the time, must not wait for it.
 fn a_bell_that_is_full() -> Result<()> {
     scribbled("bell")
+}
+
+/// Bells upon bells that nobody empties, and the server is charged for every ring: it goes on to ring those of others.
+fn bells_that_nobody_empties() -> Result<()> {
+    scribbled("bells")
+}
+
+/// A client's direction moves at an offset that was passed already.
+fn an_offset_that_lies_behind() -> Result<()> {
+    scribbled("switch")
 }
 
 /// A server with one epoll set has a client that scribbles, before, while and after it serves others.

@@ -14,28 +14,29 @@ import time
 SIDE = 1024 * (64 + 128) + 4096
 CONNS = 4096 + 2 * SIDE
 RINGS = CONNS + 512 * 512
-AREAS = {"cursors": (CONNS, CONNS + 512), "waiters": (4096, CONNS), "all": (0, RINGS), "bell": (0, 0)}
-SLOT_BYTES, CONN_BYTES, END_BYTES, WAITERS = 64, 512, 192, 128
+AREAS = {"cursors": (CONNS, CONNS + 512), "waiters": (4096, CONNS), "all": (0, RINGS)}
+CONN_BYTES, END_BYTES, SWITCH_AT, WAITERS = 512, 192, 16, 128
 CONNECTIONS = 4
 SECONDS = 0.15
 
 role, port, seed, where = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 random.seed(seed)
+ROUNDS = 2 if where == "switch" else 30
 listener = socket.create_server(("127.0.0.1", port)) if role == "server" else None
 
 
 def converse():
-    """Thirty round trips with an echo server, or as one."""
+    """Round trips with an echo server, or as one: until the connection has moved, or for "switch" until it is about to."""
     if listener:
         peer = listener.accept()[0]
-        for turn in range(30):
+        for turn in range(ROUNDS):
             peer.sendall(peer.recv(1 << 16))
         return peer
     peer = socket.create_connection(("127.0.0.1", port))
     # What was written over earlier may be in the way of this one: it need not come far.
     peer.settimeout(0.2)
     until = time.monotonic() + 0.5
-    for turn in range(30):
+    for turn in range(ROUNDS):
         if time.monotonic() > until:
             break
         peer.sendall(b"%064d" % turn)
@@ -107,9 +108,47 @@ def attack_bell(peer):
     print("rung at", flush=True)
 
 
+def attack_with_many_bells(peer):
+    """Whoever rings is charged for what nobody takes off: the server must go on to ring the bells of others."""
+    base = group()
+    peer.setblocking(False)
+    for turn in range(40):
+        name = [random.getrandbits(64) | 1, random.getrandbits(64)]
+        bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        bell.bind("\0preloop/bell/%016x%016x" % tuple(name))
+        kept.append(bell)
+        for ring in range(11):
+            never_awake(base, name, turn * 11 + ring)
+            peer.send(b"x" * 64)
+            # Its own bell rings no more.
+            until = time.monotonic() + 0.2
+            left = 64
+            while left > 0 and time.monotonic() < until:
+                try:
+                    left -= len(peer.recv(left))
+                except BlockingIOError:
+                    pass
+
+
+def attack_switch(peer):
+    """The direction moved at an offset that lies behind what was received."""
+    base = group()
+    for conn in range(CONNECTIONS):
+        ctypes.c_uint64.from_address(base + CONNS + conn * CONN_BYTES + END_BYTES + SWITCH_AT).value = 1
+    peer.setblocking(False)
+    for _ in range(100):
+        try:
+            peer.send(b"x")
+        except OSError:
+            break
+
+
+SPECIAL = {"bell": attack_bell, "bells": attack_with_many_bells, "switch": attack_switch}
+
+
 def attack(peer):
-    if where == "bell":
-        return attack_bell(peer)
+    if where in SPECIAL:
+        return SPECIAL[where](peer)
     base, (start, end) = group(), AREAS[where]
     peer.setblocking(False)
     until = time.monotonic() + SECONDS

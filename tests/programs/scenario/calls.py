@@ -3,13 +3,14 @@
 import array
 import ctypes
 import fcntl
+import os
 import select
 import socket
 import struct
 import termios
 import time
 
-from ends import attempt, exactly, fill, say, stream, until_end
+from ends import attempt, cpu_time, exactly, fill, say, stream, until_end
 
 PEEK, WAITALL, TRUNC, DONTWAIT = socket.MSG_PEEK, socket.MSG_WAITALL, socket.MSG_TRUNC, socket.MSG_DONTWAIT
 MORE = 0x8000
@@ -300,3 +301,70 @@ def short_writes_server(at):
         assert part and part == stream(4, done, done + len(part)), done
         done += len(part)
     say("verified", done)
+
+
+def large_low_water_client(at):
+    """A low-water mark beyond what the sender can put anywhere at once, and one that the listener had."""
+    peer = at.moved()
+    at.meet("send")
+    peer.settimeout(5)
+    peer.sendall(bytes(1_000_000))
+    at.meet("sent")
+    at.meet("marked")
+    inherited = at.open()
+    for turn in range(20):
+        inherited.sendall(b"%064d" % turn)
+        exactly(inherited, 2)
+    at.meet("few")
+    inherited.sendall(b"0123456789")
+    at.meet("more")
+    inherited.sendall(bytes(100))
+    at.meet("over")
+
+
+def large_low_water_server(at):
+    peer = at.moved()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 400_000)
+    at.meet("send")
+    say("readable", select.select([peer], [], [], 5)[0] == [peer], len(exactly(peer, 1_000_000)))
+    at.meet("sent")
+    at.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 64)
+    at.meet("marked")
+    inherited = at.open()
+    for turn in range(20):
+        select.select([inherited], [], [])
+        say(len(inherited.recv(64, DONTWAIT)))
+        inherited.sendall(b"ok")
+    at.meet("few")
+    say("few", select.select([inherited], [], [], 0.2)[0] == [])
+    at.meet("more")
+    say("more", select.select([inherited], [], [], 5)[0] == [inherited])
+    at.meet("over")
+
+
+def exceptional_only_client(at):
+    """select for exceptional conditions alone: a pipe without writers is none."""
+    peer = at.moved()
+    out, into = os.pipe()
+    os.close(into)
+    start = time.monotonic()
+    say(select.select([], [], [peer, out], 0.3), time.monotonic() - start > 0.25)
+
+
+def exceptional_only_server(at):
+    at.moved().recv(1)
+
+
+def waitall_on_tcp_client(at):
+    """Messages that trickle in while one call waits for all of them, and the handshake is given up meanwhile."""
+    peer = at.open()
+    for turn in range(120):
+        peer.sendall(b"%016d" % turn)
+        time.sleep(0.008)
+    peer.recv(1)
+
+
+def waitall_on_tcp_server(at):
+    peer = at.open()
+    before = cpu_time()
+    say(len(peer.recv(16 * 120, WAITALL)), "idle", cpu_time() - before < 0.2)

@@ -4,9 +4,10 @@ import os
 import select
 import signal
 import socket
+import threading
 import time
 
-from ends import attempt, exactly, fill, say, until_end
+from ends import attempt, exactly, fill, is_idle, say, until_end
 
 
 def settle():
@@ -224,8 +225,6 @@ blocked_sender("close_wakes_sender", close, lambda answer: answer)
 
 def shutdown_wakes(at):
     """shutdown by another thread ends a sleeping recv of the same process."""
-    import threading
-
     peer = at.moved()
     if at.role == "client":
         heard = []
@@ -239,3 +238,119 @@ def shutdown_wakes(at):
 
 
 shutdown_wakes_client = shutdown_wakes_server = shutdown_wakes
+
+
+def keeps_its_socket(at):
+    """A thread sleeps in recv while another one closes the descriptor: the call, and with it the connection, goes on, and
+    nobody reads what has the number next."""
+    for moved in (False, True):
+        peer = at.moved() if moved else at.open()
+        if not moved:
+            at.warm(peer, 1)
+        if at.role == "server":
+            other = at.open()
+            fd, heard = peer.detach(), []
+            reader = threading.Thread(target=lambda: heard.append(os.read(fd, 100)))
+            reader.start()
+            time.sleep(0.1)
+            os.close(fd)
+            os.dup2(other.fileno(), fd)
+            say("idle", is_idle(lambda: time.sleep(1)))
+            at.meet("closed")
+            reader.join()
+            at.meet("heard")
+            say("heard", heard, "the other's", os.read(fd, 100))
+            os.close(fd)
+        else:
+            other = at.open()
+            other.sendall(b"other")
+            at.meet("closed")
+            peer.sendall(b"hello")
+            at.meet("heard")
+            say("end", peer.recv(1))
+
+
+keeps_its_socket_client = keeps_its_socket_server = keeps_its_socket
+
+
+def dies_in_child(at, life):
+    """A child has the connection and is killed when it says that it is ready."""
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        life(at, lambda: os.write(tell, b"x"))
+        os._exit(1)
+    os.read(ready, 1)
+    at.meet("kill")
+    time.sleep(0.3)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    at.meet("killed")
+
+
+def half_closed(at, say_ready):
+    peer = at.moved()
+    peer.shutdown(socket.SHUT_WR)
+    say_ready()
+    time.sleep(60)
+
+
+def never_answers(at, say_ready):
+    peer = at.open()
+    at.warm(peer, 2)
+    say_ready()
+    time.sleep(60)
+
+
+def killed_after_half_close_client(at):
+    dies_in_child(at, half_closed)
+
+
+def killed_after_half_close_server(at):
+    """A sender sleeps with everything full; the peer, which had shut its own direction down, is killed."""
+    peer = at.moved()
+    say("end", peer.recv(1))
+    at.meet("kill")
+    answers = []
+    while not answers or isinstance(answers[-1], int):
+        answers.append(attempt(peer.send, bytes(1 << 20), socket.MSG_NOSIGNAL))
+    say("send", answers[-1] in ("ECONNRESET", "EPIPE"))
+    at.meet("killed")
+
+
+def killed_unheard_client(at):
+    dies_in_child(at, never_answers)
+
+
+def killed_unheard_server(at):
+    """Who polls for space alone hears of the death of a peer that has sent nothing through shared memory."""
+    peer = at.open()
+    at.warm(peer, 2)
+    at.meet("kill")
+    fill(peer)
+    poll = select.poll()
+    poll.register(peer, select.POLLOUT)
+    say("polled", len(poll.poll(5000)))
+    at.meet("killed")
+
+
+def shut_before_moving_client(at):
+    """SHUT_RD ends a sleeping recv also where the other direction has not moved, or cannot."""
+    peer = at.open()
+    for turn in range(40):
+        peer.sendall(b"%08d" % turn)
+        time.sleep(0.001)
+    heard = []
+    reader = threading.Thread(target=lambda: heard.append(peer.recv(10)))
+    reader.start()
+    time.sleep(0.1)
+    peer.shutdown(socket.SHUT_RD)
+    reader.join(5)
+    say("heard", heard, "poll", poll_bits(peer))
+    at.meet("over")
+
+
+def shut_before_moving_server(at):
+    peer = at.open()
+    say(len(exactly(peer, 320)))
+    at.meet("over")

@@ -1,10 +1,13 @@
 """epoll sets across the change-over and after it."""
 
+import os
 import random
 import select
 import socket
+import threading
+import time
 
-from ends import exactly, fill, say, stream
+from ends import exactly, fill, is_idle, say, stream
 
 IN, OUT, RDHUP, ET, ONESHOT = select.EPOLLIN, select.EPOLLOUT, select.EPOLLRDHUP, select.EPOLLET, select.EPOLLONESHOT
 QUIET = 0.05
@@ -186,3 +189,143 @@ def many_server(at):
                 peers.pop(fd).close()
                 gone += 1
     say("ended", gone)
+
+
+def boundary(at):
+    """Level-triggered, a message at a time, where the last ones of TCP and the first ones of the ring lie side by side."""
+    for turn in range(8):
+        peer = at.open()
+        if at.role == "client":
+            at.warm(peer, turn % 4)
+            for number in range(14):
+                peer.sendall(b"%08d" % number)
+                time.sleep(0.002)
+            at.meet("sent")
+            say(turn, exactly(peer, 4))
+        else:
+            epoll = select.epoll()
+            at.warm(peer, turn % 4)
+            epoll.register(peer, IN)
+            at.meet("sent")
+            got = []
+            while len(got) < 14 and epoll.poll(3):
+                got.append(int(exactly(peer, 8)))
+            say(turn, got == list(range(14)))
+            peer.sendall(b"done")
+
+
+boundary_client = boundary_server = boundary
+
+
+def again_when_modified_client(at):
+    """An edge that was told comes again when its entry is modified, if only into what it was."""
+    for peer in (at.open(), at.moved()):
+        epoll = select.epoll()
+        epoll.register(peer, IN | ET)
+        at.meet("ask")
+        at.meet("sent")
+        say("edge", bits(epoll, 1))
+        # TCP may tell of the first message of a connection twice.
+        bits(epoll)
+        epoll.modify(peer, IN | ET)
+        say("modified", bits(epoll, 1))
+
+
+def again_when_modified_server(at):
+    for peer in (at.open(), at.moved()):
+        at.meet("ask")
+        peer.sendall(b"hello")
+        at.meet("sent")
+
+
+def one_at_a_time_client(at):
+    """Room for one event in the answer: whoever else is ready has a turn, too."""
+    peer = at.moved()
+    epoll = select.epoll()
+    out, into = os.pipe()
+    os.write(into, b"x")
+    epoll.register(peer, OUT)
+    epoll.register(out, IN)
+    seen = {fd for _ in range(2000) for fd, _ in epoll.poll(1, 1)}
+    say("both", seen == {peer.fileno(), out})
+
+
+def one_at_a_time_server(at):
+    at.moved().recv(1)
+
+
+def late_client(at):
+    """A thread sleeps in a set without connections; then one that has moved comes into it."""
+    peer = at.moved()
+    epoll = select.epoll()
+    epoll.register(os.pipe()[0], IN)
+    heard = []
+    sleepers = [threading.Thread(target=lambda: heard.append([events for _, events in epoll.poll(5)])) for _ in range(3)]
+    for sleeper in sleepers:
+        sleeper.start()
+    time.sleep(0.1)
+    epoll.register(peer, IN)
+    time.sleep(0.1)
+    at.meet("send")
+    for sleeper in sleepers:
+        sleeper.join()
+    say("heard", heard)
+    at.meet("over")
+
+
+def late_server(at):
+    peer = at.moved()
+    at.meet("send")
+    peer.sendall(b"hello")
+    at.meet("over")
+
+
+def nested_late_client(at):
+    """A set that was put into another one, or polled, before it had a connection, or while it had one with news."""
+    peer = at.moved()
+    inner, outer, poll = select.epoll(), select.epoll(), select.poll()
+    outer.register(inner, IN)
+    inner.register(peer, IN)
+    say("quiet", bits(outer))
+    at.meet("one")
+    say("outer", bits(outer, 2), "inner", bits(inner, 1))
+    poll.register(inner, select.POLLIN)
+    say("polled", len(poll.poll(1000)), exactly(peer, 3), "then", bits(inner, 0), bits(outer))
+    at.meet("two")
+    say("outer", bits(outer, 2), "polled", len(poll.poll(1000)))
+    at.meet("over")
+
+
+def nested_late_server(at):
+    peer = at.moved()
+    at.meet("one")
+    peer.sendall(b"one")
+    at.meet("two")
+    peer.sendall(b"two")
+    at.meet("over")
+
+
+def duplicate_closed_client(at):
+    """What was registered under a number that is closed, while another descriptor remains, is still told of."""
+    peer = at.moved()
+    epoll = select.epoll()
+    twin = peer.dup()
+    epoll.register(twin, IN)
+    epoll.register(peer, IN)
+    epoll.unregister(peer)
+    twin.close()
+    at.meet("one")
+    say("told", bits(epoll, 1))
+    say("read", exactly(peer, 3), bits(epoll))
+    at.meet("end")
+    say("end", bits(epoll, 1))
+    peer.close()
+    say("idle", is_idle(lambda: epoll.poll(1)))
+
+
+def duplicate_closed_server(at):
+    peer = at.moved()
+    at.meet("one")
+    peer.sendall(b"one")
+    at.meet("end")
+    peer.close()

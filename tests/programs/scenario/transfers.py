@@ -42,6 +42,8 @@ def sendfile_client(at):
     while done < FILE:
         done += os.sendfile(peer.fileno(), file, done, FILE)
     say("whole file", done, "at its end", os.sendfile(peer.fileno(), file, FILE, 10))
+    pipe, _writer = os.pipe()
+    say("from a pipe", attempt(os.sendfile, peer.fileno(), pipe, None, 100))
     peer.setblocking(False)
     fill(peer)
     say("full", attempt(os.sendfile, peer.fileno(), file, 0, FILE))

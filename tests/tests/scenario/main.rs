@@ -28,6 +28,7 @@ mod calls;
 mod closing;
 mod forks;
 mod idle;
+mod numbers;
 mod offsets;
 mod readers;
 mod sets;

@@ -1,0 +1,5 @@
+//! Descriptors that are closed in other ways than by close(2).
+
+scenarios! { "numbers":
+    reused[6],
+}
