@@ -34,13 +34,18 @@ pub fn should_look(now_sends: bool, sends: u32, receives: u32) -> bool {
     (!now_sends && (1..=4).contains(&receives)) || (calls >= 4 && calls.is_power_of_two())
 }
 
-/// Looks that the passive side takes before it believes that the peer has no SMC: the last one at its 256th call.
-pub const LOOKS: u32 = 10;
+/// Looks that the passive side takes before it believes that the peer has no SMC.
+pub const LOOKS: u32 = 8;
 
-/// Whether the passive side has looked enough. While bulk flows a hundred calls may go by before the peer sends its second
-/// message, and with it the proposal; a flood of this side's own says even less.
-pub fn looked_enough(looks: u32, sends: u32, receives: u32) -> bool {
-    looks >= LOOKS && (receives >= 16 || sends >= 1024)
+/// Nanoseconds that each side gives the other. While bulk flows hundreds of calls go by in which the peer's thread, with
+/// its second message or its next look, has not run at all: calls alone say little.
+pub const PATIENCE: u64 = 100_000_000;
+
+/// Whether the passive side has looked enough, `age` nanoseconds after the connection began. A flood of its own may use
+/// up its looks before the peer has sent its second message, and with it the proposal: looks without receiving do not
+/// count until very many calls went by.
+pub fn looked_enough(looks: u32, sends: u32, receives: u32, age: u64) -> bool {
+    looks >= LOOKS && (receives >= 4 || sends >= 1024) && age >= PATIENCE
 }
 
 /// Whether the active side looks into its mailbox at this call, `waited` calls after it proposed.
@@ -49,9 +54,10 @@ pub fn should_look_in_mailbox(waited: u32) -> bool {
 }
 
 /// Whether the peer had its chance: a long stream went by, or it answered two more messages. While bulk flows both ways
-/// what looks like an answer may have been sent before the peer could see the proposal: a few calls do not count.
-pub fn proposal_failed(answers: u32, waited: u32) -> bool {
-    (answers > 2 && waited > 64) || waited > 4096
+/// what looks like an answer may have been sent before the peer could see the proposal: a few calls do not count, nor does
+/// a short time.
+pub fn proposal_failed(answers: u32, waited: u32, age: u64) -> bool {
+    ((answers > 2 && waited > 32) || waited > 4096) && age >= PATIENCE
 }
 
 /// Calls after which an Accept that nobody confirmed is withdrawn.

@@ -33,6 +33,16 @@ pub fn is_confined() -> bool {
     CONFINED.load(Ordering::Relaxed)
 }
 
+/// Whether io_uring may be set up. Its operations pass the library by, so that usually it answers as on a kernel without
+/// it, and programs do without; where the user wants it, no connection moves.
+pub fn lets_io_uring() -> bool {
+    let lets = settings().io_uring;
+    if lets {
+        confine();
+    }
+    lets
+}
+
 /// See [`is_confined`].
 pub fn confine() {
     CONFINED.store(true, Ordering::Relaxed);

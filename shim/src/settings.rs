@@ -3,7 +3,7 @@
 use crate::log;
 use preloop_sys::process;
 use preloop_uapi::group::{RING_MAX, RING_MIN};
-use preloop_uapi::settings::{SMC_DEBUG, SMC_RCVBUF, SMC_SNDBUF, parse_size};
+use preloop_uapi::settings::{PRELOOP_IO_URING, SMC_DEBUG, SMC_RCVBUF, SMC_SNDBUF, parse_size};
 
 /// Ring bytes per direction when nothing is set.
 const RING_DEFAULT: u64 = 256 << 10;
@@ -19,6 +19,8 @@ pub struct Settings {
     pub send_ring: u64,
     /// Ring bytes of all connections together.
     pub memory_budget: u64,
+    /// Programs may use io_uring, and their connections stay on TCP.
+    pub io_uring: bool,
 }
 
 impl Default for Settings {
@@ -28,6 +30,7 @@ impl Default for Settings {
             receive_ring: RING_DEFAULT,
             send_ring: RING_DEFAULT,
             memory_budget: process::memory_limit() / 16,
+            io_uring: false,
         }
     }
 }
@@ -35,15 +38,25 @@ impl Default for Settings {
 impl Settings {
     /// Reads the environment.
     pub fn from_env() -> Self {
-        let debug = match std::env::var(SMC_DEBUG).as_deref() {
-            Ok("" | "0") | Err(_) => false,
-            Ok("1") => true,
-            Ok(other) => {
-                log::complain(&format!("{SMC_DEBUG}={other:?} is neither 0 nor 1: taken as 1"));
-                true
-            }
-        };
-        Self { debug, receive_ring: ring(SMC_RCVBUF), send_ring: ring(SMC_SNDBUF), ..Self::default() }
+        Self {
+            debug: switch(SMC_DEBUG),
+            receive_ring: ring(SMC_RCVBUF),
+            send_ring: ring(SMC_SNDBUF),
+            io_uring: switch(PRELOOP_IO_URING),
+            ..Self::default()
+        }
+    }
+}
+
+/// A variable that is on or off.
+fn switch(variable: &str) -> bool {
+    match std::env::var(variable).as_deref() {
+        Ok("" | "0") | Err(_) => false,
+        Ok("1") => true,
+        Ok(other) => {
+            log::complain(&format!("{variable}={other:?} is neither 0 nor 1: taken as 1"));
+            true
+        }
     }
 }
 

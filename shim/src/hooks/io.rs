@@ -95,6 +95,42 @@ pub unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ss
     }
 }
 
+/// preadv2(2): at the position -1 it reads a socket as readv does.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn preadv2(fd: c_int, iov: *const iovec, count: c_int, offset: off64_t, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::preadv2(fd, iov, count, offset, flags) };
+    match fdtable::get(fd).filter(|_| offset == -1 && (0..=1024).contains(&count)) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffers.
+        Some(file) => unsafe { receive(&file, fd, parts(iov, count as usize), no_wait(flags), kernel) }.into_c(),
+    }
+}
+
+/// preadv64v2, the name that programs with 64-bit offsets use.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn preadv64v2(
+    fd: c_int,
+    iov: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the program's.
+    unsafe { preadv2(fd, iov, count, offset, flags) }
+}
+
+/// A socket's flag for RWF_NOWAIT.
+fn no_wait(flags: c_int) -> c_int {
+    if flags & libc::RWF_NOWAIT != 0 { libc::MSG_DONTWAIT } else { 0 }
+}
+
 /// recv(2).
 ///
 /// # Safety
@@ -256,6 +292,43 @@ pub unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_int) -> s
         // SAFETY: the program vouches for its buffers.
         Some(file) => unsafe { send(&file, fd, parts(iov, count as usize), 0, kernel) }.into_c(),
     }
+}
+
+/// pwritev2(2): at the position -1 it writes to a socket as writev does.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwritev2(
+    fd: c_int,
+    iov: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::pwritev2(fd, iov, count, offset, flags) };
+    match fdtable::get(fd).filter(|_| offset == -1 && (0..=1024).contains(&count)) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffers.
+        Some(file) => unsafe { send(&file, fd, parts(iov, count as usize), no_wait(flags), kernel) }.into_c(),
+    }
+}
+
+/// pwritev64v2, the name that programs with 64-bit offsets use.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwritev64v2(
+    fd: c_int,
+    iov: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the program's.
+    unsafe { pwritev2(fd, iov, count, offset, flags) }
 }
 
 /// send(2).

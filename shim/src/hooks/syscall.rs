@@ -3,7 +3,7 @@
 use super::{conn, event, fd, io, opt};
 use crate::process;
 use core::ffi::{c_int, c_long, c_uint, c_ulong};
-use preloop_sys::real;
+use preloop_sys::{Errno, errno, real};
 
 /// Calls a hook with arguments as registers hold them, cast to what its parameters are.
 macro_rules! hook {
@@ -81,8 +81,13 @@ pub unsafe extern "C" fn syscall(
         #[cfg(target_arch = "x86_64")]
         libc::SYS_epoll_wait => hook!(event::epoll_wait(a as c_int, b as *mut _, c as c_int, d as c_int)),
         _ => {
-            if number == libc::SYS_seccomp {
-                process::confine();
+            match number {
+                libc::SYS_seccomp => process::confine(),
+                libc::SYS_io_uring_setup if !process::lets_io_uring() => {
+                    errno::set(Errno::ENOSYS);
+                    return -1;
+                }
+                _ => {}
             }
             // SAFETY: the program's own call.
             unsafe { real::syscall(number, a, b, c, d, e, f) }

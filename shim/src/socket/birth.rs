@@ -8,7 +8,7 @@ use crate::socket::sock::{flag, phase};
 use crate::socket::{clc, close};
 use core::net::SocketAddr;
 use preloop_sys::addr::RawAddr;
-use preloop_sys::{Fd, call, tcp};
+use preloop_sys::{Fd, call, clock, tcp};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::Ordering;
@@ -52,6 +52,7 @@ fn is_local(fd: Fd, peer: SocketAddr) -> bool {
 
 fn becomes_connection(file: &OpenFile, local: bool) {
     file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
+    file.sock.began_at.store(clock::now(), Ordering::Relaxed);
     if local {
         file.sock.phase.store(phase::ELIGIBLE, Ordering::Release);
     } else {

@@ -24,7 +24,7 @@ use crate::socket::sock::{Sock, phase};
 use preloop_shm::lock::Held;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
 use preloop_sys::unix::{self, Inner};
-use preloop_sys::{Errno, Fd, call, tcp};
+use preloop_sys::{Errno, Fd, call, clock, tcp};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::listing::mode;
 use preloop_uapi::sync::Ordering;
@@ -83,6 +83,11 @@ fn calls(sock: &Sock) -> (u32, u32) {
     (sock.sends.load(Ordering::Relaxed), sock.receives.load(Ordering::Relaxed))
 }
 
+/// Nanoseconds that the peer has had so far.
+fn age(sock: &Sock) -> u64 {
+    clock::now().saturating_sub(sock.began_at.load(Ordering::Relaxed))
+}
+
 fn addresses(fd: Fd) -> Option<(core::net::SocketAddr, core::net::SocketAddr)> {
     Some((call::local_addr(fd)?, call::peer_addr(fd)?))
 }
@@ -105,6 +110,7 @@ fn propose(file: &OpenFile, fd: Fd, sends: bool) {
             file.mailbox.store(process::adopt(mailbox), Ordering::Relaxed);
             file.sock.listing.cookie.store(cookie, Ordering::Relaxed);
             file.sock.began.store(sent + received, Ordering::Relaxed);
+            file.sock.began_at.store(clock::now(), Ordering::Relaxed);
             file.sock.phase.store(phase::PROPOSED, Ordering::Release);
         }
         // Somebody squats the name, or descriptors are exhausted.
@@ -117,7 +123,7 @@ fn look_into_mailbox(file: &OpenFile, fd: Fd) {
     let sock = file.sock;
     let (sent, received) = calls(sock);
     let waited = (sent + received).wrapping_sub(sock.began.load(Ordering::Relaxed));
-    if policy::proposal_failed(sock.answers.load(Ordering::Relaxed), waited) {
+    if policy::proposal_failed(sock.answers.load(Ordering::Relaxed), waited, age(sock)) {
         return give_up(file, Decline::PEER_NO_SMC);
     }
     if !policy::should_look_in_mailbox(waited) {
@@ -210,7 +216,7 @@ fn look_for_proposal(file: &OpenFile, fd: Fd, sends: bool) {
         // Nobody listens under that name: not yet, or never.
         Err(None) => {
             let looks = sock.looks.fetch_add(1, Ordering::Relaxed) + 1;
-            if policy::looked_enough(looks, sent, received) {
+            if policy::looked_enough(looks, sent, received, age(sock)) {
                 give_up(file, Decline::PEER_NO_SMC);
             }
         }

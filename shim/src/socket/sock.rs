@@ -79,6 +79,8 @@ pub struct Sock {
     pub receives: AtomicU32,
     /// `sends + receives` when the handshake began.
     pub began: AtomicU32,
+    /// When the connection began, or with the proposal the handshake: nanoseconds of the monotonic clock.
+    pub began_at: AtomicU64,
     /// Answers (a receive after a send) since the proposal.
     pub answers: AtomicU32,
     /// Looks that the passive side took for a proposal.

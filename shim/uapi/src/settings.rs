@@ -6,6 +6,8 @@ pub const SMC_DEBUG: &str = "SMC_DEBUG";
 pub const SMC_RCVBUF: &str = "SMC_RCVBUF";
 /// Send buffer of each connection: bytes, or a number with `k` or `m`.
 pub const SMC_SNDBUF: &str = "SMC_SNDBUF";
+/// `1` lets programs use io_uring; their connections then stay on TCP.
+pub const PRELOOP_IO_URING: &str = "PRELOOP_IO_URING";
 /// Path of the library, for launchers that should not look beside themselves.
 pub const PRELOOP_LIB: &str = "PRELOOP_LIB";
 /// File name of the library.
