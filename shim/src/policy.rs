@@ -28,10 +28,13 @@ pub fn should_propose(sends: u32, receives: u32) -> bool {
 }
 
 /// Whether the passive side looks for a proposal before this call: at its first reads after the first message, and
-/// at ever rarer calls later, for a peer that only receives.
-pub fn should_look(now_sends: bool, sends: u32, receives: u32) -> bool {
+/// at ever rarer calls later, for a peer that only receives. Once it has looked so often that only the time is missing, one
+/// more look decides, at the first call for which `is_time`.
+pub fn should_look(now_sends: bool, sends: u32, receives: u32, looks: u32, is_time: impl FnOnce() -> bool) -> bool {
     let calls = sends + receives;
-    (!now_sends && (1..=4).contains(&receives)) || (calls >= 4 && calls.is_power_of_two())
+    (!now_sends && (1..=4).contains(&receives))
+        || (calls >= 4 && calls.is_power_of_two())
+        || (looks >= LOOKS && receives >= 4 && is_time())
 }
 
 /// Looks that the passive side takes before it believes that the peer has no SMC.
@@ -39,7 +42,7 @@ pub const LOOKS: u32 = 8;
 
 /// Nanoseconds that each side gives the other. While bulk flows hundreds of calls go by in which the peer's thread, with
 /// its second message or its next look, has not run at all: calls alone say little.
-pub const PATIENCE: u64 = 100_000_000;
+pub const PATIENCE: u64 = 50_000_000;
 
 /// Whether the passive side has looked enough, `age` nanoseconds after the connection began. A flood of its own may use
 /// up its looks before the peer has sent its second message, and with it the proposal: looks without receiving do not

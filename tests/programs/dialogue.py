@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 
-ROUNDS = 60
+ROUNDS = 200
 
 
 def message(speaker, turn):

@@ -7,7 +7,7 @@ import random
 import socket
 import sys
 
-BATCHES, BATCH = 20, 16
+BATCHES, BATCH = 60, 16
 
 
 def value(number):

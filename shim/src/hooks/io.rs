@@ -3,7 +3,7 @@
 use crate::fdtable;
 use crate::socket::calls::Answer;
 use crate::socket::file::OpenFile;
-use crate::socket::{close, rx, transfer, tx};
+use crate::socket::{close, rx, tx};
 use core::ffi::{c_int, c_uint, c_void};
 use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use preloop_shm::copy::Buffers;
@@ -410,56 +410,4 @@ pub unsafe extern "C" fn sendmmsg(fd: c_int, msgs: *mut mmsghdr, count: c_uint, 
         unsafe { (*msgs.add(done as usize)).msg_len = sent as c_uint };
     }
     count as c_int
-}
-
-/// sendfile(2).
-///
-/// # Safety
-/// As in C.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sendfile(out: c_int, input: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
-    // SAFETY: the program's own call.
-    let mut kernel = || unsafe { real::sendfile(out, input, offset, count) };
-    let Some(file) = fdtable::get(out) else { return kernel() };
-    // SAFETY: the program's pointer.
-    let mut at = unsafe { offset.as_ref() }.copied();
-    let answer = transfer::sendfile(&file, out, input, &mut at, count, &mut kernel);
-    if let (Answer::Ours(_), Some(at), false) = (&answer, at, offset.is_null()) {
-        // SAFETY: as above.
-        unsafe { *offset = at };
-    }
-    answer.into_c()
-}
-
-/// sendfile64(3).
-///
-/// # Safety
-/// As in C.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sendfile64(out: c_int, input: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
-    // SAFETY: the program's.
-    unsafe { sendfile(out, input, offset, count) }
-}
-
-/// splice(2).
-///
-/// # Safety
-/// As in C.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn splice(
-    input: c_int,
-    in_offset: *mut off64_t,
-    out: c_int,
-    out_offset: *mut off64_t,
-    len: size_t,
-    flags: c_uint,
-) -> ssize_t {
-    // SAFETY: the program's own call.
-    let mut kernel = || unsafe { real::splice(input, in_offset, out, out_offset, len, flags) };
-    let nonblocking = flags & libc::SPLICE_F_NONBLOCK != 0;
-    match (fdtable::get(input), fdtable::get(out)) {
-        (Some(file), _) => transfer::splice_out(&file, out, len, nonblocking, &mut kernel).into_c(),
-        (None, Some(file)) => transfer::splice_in(&file, out, input, len, nonblocking, &mut kernel).into_c(),
-        (None, None) => kernel(),
-    }
 }

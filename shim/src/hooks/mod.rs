@@ -11,6 +11,7 @@ mod opt;
 mod process;
 mod signal;
 mod syscall;
+mod transfer;
 
 use preloop_sys::{Errno, errno};
 

@@ -1,6 +1,6 @@
 //! syscall(2), the C function: some programs make calls with it that have hooks here (libuv closes with it).
 
-use super::{conn, event, fd, io, opt};
+use super::{conn, event, fd, io, opt, transfer};
 use crate::process;
 use core::ffi::{c_int, c_long, c_uint, c_ulong};
 use preloop_sys::{Errno, errno, real};
@@ -43,9 +43,9 @@ pub unsafe extern "C" fn syscall(
         libc::SYS_sendmsg => hook!(io::sendmsg(a as c_int, b as *const _, c as c_int)),
         libc::SYS_recvmmsg => hook!(io::recvmmsg(a as c_int, b as *mut _, c as c_uint, d as c_int, e as *mut _)),
         libc::SYS_sendmmsg => hook!(io::sendmmsg(a as c_int, b as *mut _, c as c_uint, d as c_int)),
-        libc::SYS_sendfile => hook!(io::sendfile(a as c_int, b as c_int, c as *mut _, d as usize)),
+        libc::SYS_sendfile => hook!(transfer::sendfile(a as c_int, b as c_int, c as *mut _, d as usize)),
         libc::SYS_splice => {
-            hook!(io::splice(a as c_int, b as *mut _, c as c_int, d as *mut _, e as usize, f as c_uint))
+            hook!(transfer::splice(a as c_int, b as *mut _, c as c_int, d as *mut _, e as usize, f as c_uint))
         }
         libc::SYS_socket => hook!(conn::socket(a as c_int, b as c_int, c as c_int)),
         libc::SYS_listen => hook!(conn::listen(a as c_int, b as c_int)),

@@ -19,7 +19,8 @@ use crate::log;
 use crate::policy;
 use crate::process;
 use crate::socket::file::{OpenFile, Watcher};
-use crate::socket::group::{Group, Link, Peer};
+use crate::socket::group::{Group, Peer};
+use crate::socket::link::Link;
 use crate::socket::sock::{Sock, phase};
 use preloop_shm::lock::Held;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
@@ -208,7 +209,8 @@ fn answer(file: &OpenFile, fd: Fd, socket: &Inner) -> Result<(), Answer> {
 fn look_for_proposal(file: &OpenFile, fd: Fd, sends: bool) {
     let sock = file.sock;
     let (sent, received) = calls(sock);
-    if !policy::should_look(sends, sent, received) {
+    let looks = sock.looks.load(Ordering::Relaxed);
+    if !policy::should_look(sends, sent, received, looks, || age(sock) >= policy::PATIENCE) {
         return;
     }
     match offer(file, fd) {

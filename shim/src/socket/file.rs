@@ -4,7 +4,7 @@ use crate::fdtable;
 use crate::process;
 use crate::socket::bell::Bell;
 use crate::socket::epoll::Set;
-use crate::socket::group::Link;
+use crate::socket::link::Link;
 use crate::socket::sock::{Sock, flag};
 use preloop_shm::arena;
 use preloop_shm::counted::Counted;

@@ -3,7 +3,7 @@
 use crate::fdtable;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
-use crate::socket::group::Link;
+use crate::socket::link::Link;
 use crate::socket::rx;
 use crate::socket::sock::{flag, phase};
 use crate::socket::tx;

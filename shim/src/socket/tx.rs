@@ -3,7 +3,7 @@
 use crate::socket::calls::{Answer, Kernel};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
-use crate::socket::group::Link;
+use crate::socket::link::Link;
 use crate::socket::sock::{Sock, flag, phase};
 use crate::socket::wait;
 use preloop_shm::copy::{Buffers, Ring, Store};

@@ -7,7 +7,7 @@
 use crate::signals;
 use crate::socket::bell::{self, Bell};
 use crate::socket::file::{OpenFile, Watcher};
-use crate::socket::group::Link;
+use crate::socket::link::Link;
 use crate::socket::sock::flag;
 use preloop_shm::counted::Counted;
 use preloop_sys::{Errno, Fd, call, clock, sleep};

@@ -1,7 +1,8 @@
 //! The link groups whose connections a set has: where its peers note news, and where it declares its sleep.
 
 use super::State;
-use crate::socket::group::{Group, Link};
+use crate::socket::group::Group;
+use crate::socket::link::Link;
 use preloop_uapi::group::waiter::WANTS_READY;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ mod wait;
 use crate::fdtable;
 use crate::socket::bell::Bell;
 use crate::socket::file::OpenFile;
-use crate::socket::group::Link;
+use crate::socket::link::Link;
 use crate::socket::poll::{IN, OUT, View, look};
 use crate::socket::sock::phase;
 use members::Member;

@@ -1,0 +1,135 @@
+//! What TCP still carries: up to the offset where the peer moved, or to its end.
+
+use super::How;
+use crate::socket::clc;
+use crate::socket::file::OpenFile;
+use crate::socket::sock::{Sock, flag, phase, rx_state};
+use crate::socket::tx::broken;
+use preloop_shm::copy::Buffers;
+use preloop_sys::{Errno, Fd, tcp};
+use preloop_uapi::sync::Ordering;
+
+/// Learns where the peer moved, if it did. Under the rx lock.
+pub(super) fn settle(file: &OpenFile, fd: Fd) -> Result<(), Errno> {
+    let sock = file.sock;
+    if sock.rx_state.load(Ordering::Relaxed) != rx_state::KERNEL || sock.phase() != phase::SMC {
+        return Ok(());
+    }
+    let Some(link) = file.link() else { return Ok(()) };
+    let switch_at = link.peer().tx.switch_at.load(Ordering::Acquire);
+    if switch_at == 0 {
+        return Ok(());
+    }
+    let state = match tcp::taken(fd) {
+        None => {
+            sock.kernel_left.store(switch_at - 1, Ordering::Relaxed);
+            rx_state::DRAINING_TO_END
+        }
+        Some(taken) => {
+            let left = (switch_at - 1).checked_sub(taken).ok_or_else(|| broken(file, fd))?;
+            sock.kernel_left.store(left, Ordering::Relaxed);
+            if left == 0 { rx_state::RING } else { rx_state::DRAINING }
+        }
+    };
+    sock.rx_state.store(state, Ordering::Release);
+    Ok(())
+}
+
+/// The kernel's socket is empty and gets no more: on to the ring, unless a reset cut TCP short. What lies in the ring
+/// then stands behind a hole, and is lost with it, as it would be had all of it gone over TCP.
+pub(super) fn leave_ended_kernel(sock: &Sock, fd: Fd) -> bool {
+    let complete = tcp::received(fd).is_some_and(|got| got >= sock.kernel_left.load(Ordering::Relaxed));
+    if complete {
+        sock.rx_state.store(rx_state::RING, Ordering::Release);
+    }
+    complete
+}
+
+pub(super) enum FromKernel {
+    /// The stream ended there.
+    Ended,
+    /// Nothing is there now.
+    Empty,
+    /// Something came; more may follow there.
+    More,
+    /// All that TCP carries was seen; the ring continues.
+    RingNext,
+}
+
+pub(super) fn take_from_kernel(
+    file: &OpenFile,
+    fd: Fd,
+    room: &Buffers<'_>,
+    got: &mut usize,
+    how: How,
+) -> Result<FromKernel, Errno> {
+    let sock = file.sock;
+    let state = sock.rx_state.load(Ordering::Relaxed);
+    let left = if state == rx_state::DRAINING { sock.kernel_left.load(Ordering::Relaxed) as usize } else { usize::MAX };
+    if room.is_empty() {
+        return Ok(FromKernel::Ended);
+    }
+    let flags = how.flags & (libc::MSG_PEEK | libc::MSG_TRUNC) | libc::MSG_DONTWAIT;
+    let received = match room.receive(fd, *got, left, flags) {
+        Ok(received) => received,
+        Err(Errno::EAGAIN) => return Ok(FromKernel::Empty),
+        Err(errno) if state == rx_state::DRAINING_TO_END && leave_ended_kernel(sock, fd) => {
+            // What lies in the ring was sent before the error happened.
+            sock.raise(flag::ERROR);
+            keep_error(sock, errno);
+            return Ok(FromKernel::RingNext);
+        }
+        Err(errno) => return Err(errno),
+    };
+    if received == 0 {
+        let kept = sock.kept_error.load(Ordering::Relaxed) != 0;
+        if state == rx_state::DRAINING_TO_END && leave_ended_kernel(sock, fd) {
+            sock.raise(if kept { flag::ERROR } else { flag::FIN });
+            return Ok(FromKernel::RingNext);
+        }
+        return if kept { Err(take_kept_error(sock)) } else { Ok(FromKernel::Ended) };
+    }
+    *got += received;
+    count(sock);
+    if how.peeks() {
+        return Ok(if received == left { FromKernel::RingNext } else { FromKernel::More });
+    }
+    if state == rx_state::DRAINING {
+        sock.kernel_left.store((left - received) as u64, Ordering::Relaxed);
+        if left == received {
+            sock.rx_state.store(rx_state::RING, Ordering::Release);
+            return Ok(FromKernel::RingNext);
+        }
+    }
+    Ok(FromKernel::More)
+}
+
+/// The kernel told an error once and will not repeat it: it is kept until the ring is empty.
+pub(super) fn keep_error(sock: &Sock, errno: Errno) {
+    sock.kept_error.store(errno.into_raw() as u32, Ordering::Relaxed);
+}
+
+pub(super) fn take_kept_error(sock: &Sock) -> Errno {
+    Errno::new(sock.kept_error.swap(0, Ordering::Relaxed) as i32)
+}
+
+/// TCP ended before the peer was known to have moved: it may have confirmed, moved, sent and closed, all after this
+/// call's first look. Then the stream goes on in the ring. Called without locks.
+pub(super) fn moved_before_end(file: &OpenFile) -> bool {
+    let sock = file.sock;
+    if sock.rx_state.load(Ordering::Acquire) != rx_state::KERNEL {
+        return false;
+    }
+    clc::notice(file);
+    file.link().is_some_and(|link| link.peer().tx.switch_at.load(Ordering::Acquire) != 0)
+}
+
+/// Counts a receiving call of a connection that has not moved.
+fn count(sock: &Sock) {
+    if sock.phase() < phase::SMC {
+        sock.receives.fetch_add(1, Ordering::Relaxed);
+        if sock.lower(flag::ASKED) {
+            sock.answers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

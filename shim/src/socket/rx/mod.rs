@@ -1,0 +1,191 @@
+//! Receiving: from TCP up to the offset where the peer moved, then from the ring.
+
+mod drain;
+mod kernel;
+mod ring;
+
+use crate::socket::calls::{Answer, Kernel};
+use crate::socket::clc;
+use crate::socket::file::OpenFile;
+use crate::socket::sock::{flag, phase, rx_state};
+use crate::socket::tx::broken;
+use crate::socket::wait;
+use kernel::{FromKernel, keep_error, moved_before_end, settle, take_from_kernel};
+use preloop_shm::copy::Buffers;
+use preloop_shm::counted::Counted;
+use preloop_shm::lock::Held;
+use preloop_smc::ring::Broken;
+use preloop_sys::{Errno, Fd, call};
+use preloop_uapi::decline::Decline;
+use preloop_uapi::sync::Ordering;
+use ring::take_from_ring;
+use std::sync::Arc;
+
+pub use drain::{Drained, drain_to};
+pub use ring::readable;
+
+/// How one call reads.
+#[derive(Clone, Copy)]
+struct How {
+    flags: i32,
+    patient: bool,
+    /// Bytes without which a patient call does not return.
+    enough: usize,
+}
+
+impl How {
+    fn peeks(self) -> bool {
+        self.flags & libc::MSG_PEEK != 0
+    }
+
+    /// Whether the call waits for bytes to pile up unread: in the kernel's socket only the kernel can do that.
+    fn must_collect_in_kernel(self) -> bool {
+        self.patient && self.enough > 1 && (self.peeks() || self.flags & libc::MSG_WAITALL == 0)
+    }
+}
+
+/// Receives into the buffers; `kernel` is the program's own call, for connections that stay on TCP.
+pub fn receive(file: &Counted<OpenFile>, fd: Fd, room: &Buffers<'_>, flags: i32, kernel: Kernel<'_>) -> Answer {
+    let sock = file.sock;
+    if matches!(sock.phase(), phase::TCP | phase::INIT) || flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) != 0 {
+        return Answer::Kernel(kernel());
+    }
+    let low_water = sock.low_water.load(Ordering::Relaxed).max(1) as usize;
+    let enough = if flags & libc::MSG_WAITALL != 0 { room.len() } else { low_water.min(room.len()) };
+    let patient = flags & libc::MSG_DONTWAIT == 0 && !file.nonblocking();
+    let how = How { flags, patient, enough };
+    let mut got = 0;
+    let mut deadline = None;
+    if how.must_collect_in_kernel() && sock.phase() < phase::SMC {
+        clc::pin(file, Decline::OPTION);
+    }
+    let answer = loop {
+        // Another thread may have closed what the program's number stood for: it is not asked twice.
+        let fd = if deadline.is_none() { fd } else { file.fd() };
+        // Loaded before the look below: what is published later differs, and ends the wait.
+        let seen = file.link().map_or(0, |link| link.peer().tx.prod.load(Ordering::Acquire));
+        if sock.phase() < phase::SMC {
+            clc::step(file, fd, false);
+        }
+        if sock.phase() == phase::TCP && deadline.is_none() {
+            return Answer::Kernel(kernel());
+        }
+        match take(file, fd, room, &mut got, how) {
+            Ok(true) if got == 0 && !room.is_empty() && moved_before_end(file) => continue,
+            Ok(true) => break Ok(got),
+            Ok(false) if !how.patient => break Err(Errno::EAGAIN),
+            Ok(false) => {}
+            Err(errno) if !sock.has(flag::BROKEN) && moved_before_end(file) => {
+                keep_error(sock, errno);
+                continue;
+            }
+            Err(errno) => break Err(errno),
+        }
+        if how.peeks() {
+            got = 0;
+        }
+        let until = *deadline.get_or_insert_with(|| wait::deadline_of(fd, libc::SO_RCVTIMEO));
+        if let Err(errno) = wait_for_data(file, fd, until, got == 0, seen) {
+            break Err(errno);
+        }
+    };
+    Answer::Ours(match answer {
+        Err(_) if got > 0 => Ok(got),
+        other => other,
+    })
+}
+
+/// Takes what there is; `true` when the call can return with it.
+fn take(file: &OpenFile, fd: Fd, room: &Buffers<'_>, got: &mut usize, how: How) -> Result<bool, Errno> {
+    let sock = file.sock;
+    let _held = lock(file);
+    let link = file.link();
+    settle(file, fd)?;
+    if sock.rx_state.load(Ordering::Relaxed) != rx_state::RING {
+        match take_from_kernel(file, fd, room, got, how)? {
+            FromKernel::Ended => return Ok(true),
+            FromKernel::Empty if sock.has(flag::RX_SHUT) => return Ok(true),
+            FromKernel::Empty => return Ok(*got > 0 && (!how.patient || *got >= how.enough)),
+            // The last bytes over TCP were peeked at, or taken: what follows lies in the ring.
+            FromKernel::RingNext => {}
+            FromKernel::More => return Ok(*got >= how.enough || !how.patient),
+        }
+    }
+    let Some(link) = link else { return Err(Errno::EINVAL) };
+    take_from_ring(file, link, fd, room, got, how)
+}
+
+/// Takes the rx lock; what a sibling that died with it left undone is done.
+pub fn lock(file: &OpenFile) -> Held<'_> {
+    let held = file.sock.rx.lock();
+    if held.owner_died {
+        repair(file);
+    }
+    held
+}
+
+/// The previous owner of the rx lock died in it, perhaps between a kernel read and its count.
+fn repair(file: &OpenFile) {
+    let sock = file.sock;
+    if let Some(link) = file.link() {
+        sock.receiver.republish(&link.own().rx);
+    }
+    if sock.rx_state.load(Ordering::Relaxed) == rx_state::DRAINING {
+        // Counted anew by `settle`.
+        sock.rx_state.store(rx_state::KERNEL, Ordering::Relaxed);
+    }
+}
+
+/// Waits until the peer publishes beyond `seen`, the stream ends, or, before it moved, TCP has something.
+fn wait_for_data(
+    file: &Counted<OpenFile>,
+    fd: Fd,
+    deadline: wait::Deadline,
+    restartable: bool,
+    seen: u64,
+) -> Result<(), Errno> {
+    let sock = file.sock;
+    let (phase, prepared) = (sock.phase(), file.prepared());
+    // The handshake took a step since this call looked, or memory came and went: the call looks again.
+    let stepped = || {
+        let now = file.prepared();
+        sock.phase() != phase || now.as_ref().map(Arc::as_ptr) != prepared.as_ref().map(Arc::as_ptr)
+    };
+    let Some(link) = &prepared else {
+        let ready = || stepped() || sock.has(flag::RX_SHUT);
+        return wait::sleep(file, fd, libc::POLLIN, deadline, restartable, ready);
+    };
+    let peer = &link.peer().tx;
+    if !sock.rx_in_ring() {
+        let moved = || {
+            let unsettled = sock.rx_state.load(Ordering::Acquire) == rx_state::KERNEL;
+            (unsettled && peer.switch_at.load(Ordering::Acquire) != 0) || stepped() || sock.has(flag::RX_SHUT)
+        };
+        return wait::sleep(file, fd, libc::POLLIN, deadline, restartable, moved);
+    }
+    let news = || peer.prod.load(Ordering::Acquire) != seen || peer.shut.load(Ordering::Acquire) != 0;
+    if wait::peer_elsewhere(peer.cpu.load(Ordering::Relaxed)) && wait::spin(&file.spin, deadline, news) {
+        return Ok(());
+    }
+    let events = if sock.has(flag::FIN) { 0 } else { libc::POLLRDHUP };
+    wait::sleep(file, fd, events, deadline, restartable, || news() || sock.has(flag::RX_SHUT | flag::BROKEN))
+}
+
+/// Bytes that a read would find, for FIONREAD.
+pub fn queued(file: &OpenFile, fd: Fd) -> Result<usize, Errno> {
+    let sock = file.sock;
+    let _held = lock(file);
+    settle(file, fd)?;
+    let state = sock.rx_state.load(Ordering::Relaxed);
+    let in_kernel = if state == rx_state::RING { 0 } else { call::int_ioctl(fd, libc::FIONREAD)?.max(0) as usize };
+    let all_there = state == rx_state::RING
+        || (state == rx_state::DRAINING && in_kernel as u64 == sock.kernel_left.load(Ordering::Relaxed));
+    let in_ring = match file.link().filter(|_| all_there) {
+        Some(link) => {
+            let data = sock.receiver.data(&link.peer().tx, link.rx_ring().size());
+            data.map_err(|Broken| broken(file, fd))?.len()
+        }
+        None => 0,
+    };
+    Ok(in_kernel + in_ring)
+}

@@ -1,0 +1,150 @@
+//! What the ring carries, and how the stream ends behind it.
+
+use super::kernel::{settle, take_kept_error};
+use super::{How, lock};
+use crate::socket::file::OpenFile;
+use crate::socket::link::Link;
+use crate::socket::sock::{flag, rx_state};
+use crate::socket::tx::{self, broken, note_cpu};
+use crate::socket::wait;
+use preloop_shm::copy::Buffers;
+use preloop_smc::ring::Broken;
+use preloop_sys::{Errno, Fd, call};
+use preloop_uapi::sync::Ordering;
+
+pub(super) fn take_from_ring(
+    file: &OpenFile,
+    link: &Link,
+    fd: Fd,
+    room: &Buffers<'_>,
+    got: &mut usize,
+    how: How,
+) -> Result<bool, Errno> {
+    let sock = file.sock;
+    note_cpu(&link.own().rx.cpu);
+    if sock.has(flag::BROKEN) {
+        return Err(Errno::ECONNRESET);
+    }
+    if *got == room.len() {
+        return Ok(true);
+    }
+    // What ended the stream is looked at before the ring: bytes that were stored before the end are then seen.
+    let mut end = stream_end(file, link);
+    let mut data = sock.receiver.data(&link.peer().tx, link.rx_ring().size()).map_err(|Broken| broken(file, fd))?;
+    if data.is_empty() && end.is_none() {
+        wait::look_at_kernel(file, fd);
+        end = stream_end(file, link);
+        if end.is_some() {
+            data = sock.receiver.data(&link.peer().tx, link.rx_ring().size()).map_err(|Broken| broken(file, fd))?;
+        }
+    }
+    if data.is_empty() {
+        return match end {
+            None => Ok(*got >= how.enough || (!how.patient && *got > 0)),
+            Some(_) if *got > 0 => Ok(true),
+            Some(End::File) => Ok(true),
+            Some(End::Kernel) => kernel_error(file, fd),
+            Some(End::Reset) => {
+                sock.raise(flag::RESET_TOLD);
+                Err(Errno::ECONNRESET)
+            }
+        };
+    }
+    let span = data.take(room.len() - *got);
+    if how.flags & libc::MSG_TRUNC == 0 {
+        let mut at = *got;
+        for (offset, len) in span.pieces() {
+            link.rx_ring().drain(offset, len, room, at);
+            at += len;
+        }
+    }
+    *got += span.len();
+    if !how.peeks() {
+        consume(file, link, span.len());
+    }
+    // A peek cannot wait for more than the ring holds, nor for what the sender would need space for.
+    let size = link.rx_ring().size() as usize;
+    let full = how.peeks() && data.len() >= size - size / 4;
+    Ok(*got >= how.enough || !how.patient || end.is_some() || full)
+}
+
+/// Gives the space of `bytes` back to the sender, and wakes it when it waits for that. Under the rx lock.
+pub fn consume(file: &OpenFile, link: &Link, bytes: usize) {
+    file.sock.receiver.consume(&link.own().rx, bytes);
+    if file.sock.receiver.space_wanted(&link.peer().tx, link.rx_ring().size()) {
+        link.notify();
+    }
+}
+
+/// How the incoming stream ends once the ring is empty.
+pub(super) enum End {
+    /// End of file.
+    File,
+    /// The kernel has an error to tell.
+    Kernel,
+    /// The peer vanished before it read what this end sent: as when it closes with unread data.
+    Reset,
+}
+
+pub(super) fn stream_end(file: &OpenFile, link: &Link) -> Option<End> {
+    let sock = file.sock;
+    if sock.has(flag::RX_SHUT) || link.peer().tx.shut.load(Ordering::Acquire) != 0 {
+        return Some(End::File);
+    }
+    if sock.has(flag::ERROR) {
+        return Some(End::Kernel);
+    }
+    if !sock.has(flag::FIN) {
+        return None;
+    }
+    let vanished = !link.peer_closed() && !sock.has(flag::RESET_TOLD);
+    let unread = vanished && {
+        let _held = tx::lock(file);
+        sock.tx_in_ring() && sock.sender.unread(&link.peer().rx).unwrap_or(0) > 0
+    };
+    Some(if unread { End::Reset } else { End::File })
+}
+
+/// Has the kernel tell its error, which it does once.
+fn kernel_error(file: &OpenFile, fd: Fd) -> Result<bool, Errno> {
+    if file.sock.kept_error.load(Ordering::Relaxed) != 0 {
+        return Err(take_kept_error(file.sock));
+    }
+    let mut nothing = [0u8; 1];
+    match call::recv(fd, &mut nothing, libc::MSG_DONTWAIT | libc::MSG_PEEK) {
+        Err(errno) if errno != Errno::EAGAIN => Err(errno),
+        _ => Ok(true),
+    }
+}
+
+/// What poll would say of the receiving direction once it is in the ring.
+#[derive(Clone, Copy, Default)]
+pub struct Readable {
+    /// A read would not wait.
+    pub now: bool,
+    /// The peer will send no more.
+    pub ended: bool,
+}
+
+/// Looks at a connection's receiving direction for poll; `None` while the bytes still come over TCP.
+pub fn readable(file: &OpenFile, link: &Link) -> Option<Readable> {
+    let (sock, fd) = (file.sock, file.fd());
+    let _held = lock(file);
+    if settle(file, fd).is_err() || sock.has(flag::BROKEN) {
+        return Some(Readable { now: true, ended: true });
+    }
+    if sock.rx_state.load(Ordering::Relaxed) != rx_state::RING {
+        return None;
+    }
+    let ended = stream_end(file, link).is_some();
+    // More than this a sender that waits for space may never put there.
+    let most = (link.rx_ring().size() / 2) as usize;
+    let low_water = (sock.low_water.load(Ordering::Relaxed).max(1) as usize).min(most);
+    match sock.receiver.data(&link.peer().tx, link.rx_ring().size()) {
+        Ok(data) => Some(Readable { now: ended || data.len() >= low_water, ended }),
+        Err(Broken) => {
+            broken(file, fd);
+            Some(Readable { now: true, ended: true })
+        }
+    }
+}
