@@ -33,7 +33,7 @@ const LEFT_ALONE: [(&str, &str); 8] = [
     ("socketpair bind getsockname getpeername sockatmark isfdtype fstat fstat64", "the kernel's socket knows"),
     ("freopen freopen64", "a stream's connection is on TCP since fdopen"),
     ("posix_spawn posix_spawnp system popen clone _Fork", "LIMITS: children that are not counted"),
-    ("execl execlp execle execveat quick_exit", "LIMITS: a process that is not counted out"),
+    ("execveat quick_exit", "LIMITS: a process that is not counted out"),
     ("dprintf vdprintf __dprintf_chk __vdprintf_chk", "LIMITS: calls that the C library makes inside itself"),
 ];
 

@@ -5,6 +5,7 @@
 mod alias;
 mod conn;
 mod event;
+mod execl;
 mod fd;
 mod io;
 mod opt;

@@ -126,9 +126,18 @@ def leave(at, peer, epoll, how):
         os.closerange(3, 200)
     elif how == "execs":
         os.execv("/bin/true", ["true"])
+    elif how == "execs a list":
+        words = [b"%d" % number for number in range(12)]
+        ctypes.CDLL(None).execlp(b"test", b"test", *words[:1], b"-lt", words[11], None)
+    elif how == "execs with an environment":
+        script = b'test "$1$2$3$4$5$6$7$8$9" = abcdefghi -a "$name" = value'
+        environment = (ctypes.c_char_p * 2)(b"name=value", None)
+        words = [b"sh", b"-c", script, b"sh", *[b"%c" % letter for letter in b"abcdefghi"]]
+        ctypes.CDLL(None).execle(b"/bin/sh", *words, None, environment)
 
 
-HOW = ["exits", "closes the connection", "closes the set", "closes everything", "execs"]
+HOW = ["exits", "closes the connection", "closes the set", "closes everything", "execs", "execs a list"]
+HOW += ["execs with an environment"]
 
 
 def set_of_the_parent_server(at):
