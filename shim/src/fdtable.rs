@@ -3,6 +3,7 @@
 //! Looking up a descriptor that is not ours is one load or two; no lock, no count. dup'ed descriptors share one
 //! entry. Descriptors of the library's own are marked, so that programs which close "everything" pass them by.
 
+use crate::fork;
 use crate::socket::epoll::Set;
 use crate::socket::file::OpenFile;
 use preloop_shm::counted::{Cell, Counted, Pool};
@@ -42,7 +43,7 @@ fn entry_made(fd: Fd) -> Option<&'static Entry> {
 #[inline]
 pub fn get(fd: Fd) -> Option<Counted<OpenFile>> {
     let entry = entry(fd)?;
-    if entry.file.is_empty() {
+    if entry.file.is_empty() || fork::is_inside() {
         return None;
     }
     entry.file.load(&FILES)
@@ -59,7 +60,7 @@ pub fn set(fd: Fd, file: Option<Counted<OpenFile>>) -> Option<Counted<OpenFile>>
 #[inline]
 pub fn epoll(fd: Fd) -> Option<Arc<Set>> {
     let entry = entry(fd)?;
-    if entry.set.is_empty() {
+    if entry.set.is_empty() || fork::is_inside() {
         return None;
     }
     entry.set.load(&SETS).map(|set| Arc::clone(&set))

@@ -7,12 +7,27 @@ use crate::socket::file::OpenFile;
 use crate::socket::{bell, clc, group};
 use preloop_shm::counted::Counted;
 use preloop_uapi::sync::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 /// Held for writing from the count of what the child will have until the fork.
 static BIRTHS: RwLock<()> = RwLock::new(());
 /// One fork at a time: two would take the locks of sets and files in different orders.
 static FORKING: Mutex<()> = Mutex::new(());
+
+/// The thread that is inside fork, or 0.
+static FORKER: AtomicUsize = AtomicUsize::new(0);
+
+fn this_thread() -> usize {
+    preloop_sys::process::this_thread()
+}
+
+/// Whether this thread is inside fork, and holds every lock of the library: whatever it calls is the kernel's alone.
+#[inline]
+pub fn is_inside() -> bool {
+    let forker = FORKER.load(Relaxed);
+    forker != 0 && forker == this_thread()
+}
 
 /// No fork happens while the answer lives: a socket that becomes known now is either counted by a fork, or not in the
 /// child.
@@ -50,10 +65,13 @@ pub fn fork(fork: impl FnOnce() -> i32) -> i32 {
     sets.iter().for_each(|set| set.is_shared());
     let frozen_sets: Vec<_> = sets.iter().map(|set| set.freeze()).collect();
     let frozen_files: Vec<_> = files.iter().map(|file| file.freeze()).collect();
+    // Handlers of pthread_atfork(3) run inside, with all these locks held.
+    FORKER.store(this_thread(), Relaxed);
     let child = process::hold(|| bell::hold(|| group::hold(|| FILES.hold(|| SETS.hold(fork)))));
+    FORKER.store(0, Relaxed);
     drop((frozen_files, frozen_sets, births, forking));
     match child {
-        0 => in_child(&sets),
+        0 => in_child(&files, &sets),
         -1 => count(&files, false),
         _ => {}
     }
@@ -70,12 +88,13 @@ fn count(files: &[Counted<OpenFile>], more: bool) {
             }
         }
     }
-    group::count_holders(more);
 }
 
-fn in_child(sets: &[Arc<Set>]) {
+fn in_child(files: &[Counted<OpenFile>], sets: &[Arc<Set>]) {
     process::renew();
     bell::forget_all();
     group::after_fork();
     sets.iter().for_each(|set| set.after_fork());
+    // Calls that other threads of the parent had under way are not this process's.
+    files.iter().for_each(|file| file.after_fork());
 }

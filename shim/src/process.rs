@@ -24,6 +24,7 @@ pub fn start() {
     real::find_all();
     if SETTINGS.set(Settings::from_env()).is_ok() {
         renew();
+        crate::socket::epoll::start();
     }
 }
 

@@ -1,6 +1,7 @@
 //! How the library comes to know a socket: socket, connect, accept, listen, dup.
 
 use crate::fdtable;
+use crate::fork;
 use crate::policy;
 use crate::process;
 use crate::socket::file::OpenFile;
@@ -19,6 +20,9 @@ fn nonblock(flags: i32) -> u32 {
 
 /// The kernel gave a number out: what the table may still hold there was closed unseen.
 pub fn given_out(fd: Fd) {
+    if fork::is_inside() {
+        return;
+    }
     if let Some(stale) = fdtable::set(fd, None) {
         close::forget_unseen(&stale, fd);
     }
@@ -96,6 +100,9 @@ pub fn disconnects(file: &OpenFile) -> bool {
 
 /// `new` is a duplicate of `old`, made by the kernel.
 pub fn duplicated(old: Fd, new: Fd) {
+    if fork::is_inside() {
+        return;
+    }
     if let Some(set) = fdtable::epoll(old) {
         set.duplicated();
         fdtable::set_epoll(new, Some(set));

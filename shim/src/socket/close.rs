@@ -1,6 +1,7 @@
 //! Ends: shutdown, close, and the exit of the process.
 
 use crate::fdtable;
+use crate::fork;
 use crate::process;
 use crate::socket::epoll;
 use crate::socket::file::OpenFile;
@@ -70,6 +71,9 @@ pub fn shutdown(file: &OpenFile, fd: Fd, how: i32) -> Result<Shutdown, Errno> {
 
 /// A descriptor is about to be closed by the program: afterwards the table does not know it. The caller closes it.
 pub fn before_close(fd: Fd) {
+    if fork::is_inside() {
+        return;
+    }
     if let Some(file) = fdtable::set(fd, None) {
         forget(&file, fd);
     }
@@ -87,21 +91,30 @@ fn forget(file: &OpenFile, fd: Fd) {
         if let Some(other) = file.leave_fd(fd) {
             epoll::forget_number(file, fd, other);
         }
+        // Who sleeps on the number goes on to sleep on the other one.
+        if file.is_slept_on() {
+            clc::tell_watchers(file);
+        }
     } else if file.is_slept_on() && file.keep(fd) {
         // A call that sleeps goes on, as in the kernel, and the connection with it; what follows is done when the last
         // such call is over. Woken, it sleeps on the descriptor that was kept.
         epoll::forget_file(file, false);
         clc::tell_watchers(file);
     } else {
-        file.leave_fd(fd);
+        file.set_fd(-1);
         end_in_process(file, Some(fd));
     }
 }
 
 /// A descriptor, no longer in the table, was closed where no hook saw it, and may be something else by now.
 pub fn forget_unseen(file: &OpenFile, fd: Fd) {
-    file.leave_fd(fd);
-    if file.descriptors.fetch_sub(1, Ordering::AcqRel) == 1 {
+    if process::is_uncounted() {
+        return;
+    }
+    if file.descriptors.fetch_sub(1, Ordering::AcqRel) > 1 {
+        file.leave_fd(fd);
+    } else {
+        file.set_fd(-1);
         end_in_process(file, None);
     }
 }
@@ -114,12 +127,16 @@ pub fn end_in_process(file: &OpenFile, fd: Option<Fd>) {
     clc::put_off(file);
     let Some(last) = file.end() else { return };
     epoll::forget_file(file, last);
-    let Some(link) = file.link().filter(|_| last) else { return };
-    if let Some(fd) = fd.filter(|_| leaves_unread(file)) {
-        call::linger_zero(fd);
+    if let Some(link) = file.link().filter(|_| last) {
+        if let Some(fd) = fd.filter(|_| leaves_unread(file)) {
+            call::linger_zero(fd);
+        }
+        link.own().wait.closed.store(1, Ordering::Release);
+        clc::tell_watchers(file);
     }
-    link.own().wait.closed.store(1, Ordering::Release);
-    clc::tell_watchers(file);
+    if file.is_inherited() {
+        file.leave_slot();
+    }
 }
 
 /// Whether the program leaves bytes in the ring unread: TCP answers that with RST.

@@ -1,6 +1,7 @@
 //! An open file description as this process knows it: the shared [`Sock`] and what only this process can use of it.
 
 use crate::fdtable;
+use crate::fork;
 use crate::process;
 use crate::socket::bell::Bell;
 use crate::socket::epoll::Set;
@@ -34,6 +35,10 @@ pub struct OpenFile {
     pub descriptors: AtomicU32,
     /// This process counts no more among the holders.
     ended: AtomicBool,
+    /// This process counts no more among the users.
+    left: AtomicBool,
+    /// A fork brought it here, perhaps with owners that do not exist in this process.
+    inherited: AtomicBool,
     /// The library's own descriptor, for calls that go on after the program closed all of its, or -1.
     kept: AtomicI32,
     /// The handshake's Unix sockets, or -1: the active side's mailbox, and the connection between the two.
@@ -50,7 +55,10 @@ pub struct OpenFile {
 impl OpenFile {
     /// Starts to know a socket of the program; `None` when there is no room, and the socket stays the kernel's alone.
     pub fn enter(fd: Fd, flags: u32) -> Option<Counted<Self>> {
-        let _no_fork = crate::fork::may_not_fork();
+        if fork::is_inside() {
+            return None;
+        }
+        let _no_fork = fork::may_not_fork();
         let sock: &'static Sock = process::ARENA.take()?;
         sock.holders.store(1, Ordering::Relaxed);
         sock.users.store(1, Ordering::Relaxed);
@@ -63,6 +71,8 @@ impl OpenFile {
             fd: AtomicI32::new(fd),
             descriptors: AtomicU32::new(1),
             ended: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            inherited: AtomicBool::new(false),
             kept: AtomicI32::new(-1),
             mailbox: AtomicI32::new(-1),
             clc: AtomicI32::new(-1),
@@ -137,6 +147,18 @@ impl OpenFile {
         self.watchers().iter().any(|watcher| matches!(watcher, Watcher::Thread(_)))
     }
 
+    /// Whether a fork brought it here: then its last descriptor's end is the end, whoever may seem to own it.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// In a forked child: no thread of it sleeps here. Those of the parent that had a call under way own the file, and will
+    /// never let go of it.
+    pub fn after_fork(&self) {
+        self.inherited.store(true, std::sync::atomic::Ordering::Release);
+        self.watchers().retain(|watcher| matches!(watcher, Watcher::Set(..)));
+    }
+
     /// Nothing of it that has a lock changes while the answer lives (for fork).
     pub fn freeze(&self) -> impl Drop + use<'_> {
         Frozen { _watchers: self.watchers(), _link: self.link.write().unwrap_or_else(|e| e.into_inner()) }
@@ -159,7 +181,7 @@ impl OpenFile {
         let Ok(kept) = call::duplicate_high(fd) else { return false };
         let kept = process::adopt(Inner::from_raw(kept));
         self.kept.store(kept, std::sync::atomic::Ordering::Relaxed);
-        self.fd.store(kept, std::sync::atomic::Ordering::Relaxed);
+        self.set_fd(kept);
         true
     }
 
@@ -170,6 +192,9 @@ impl OpenFile {
 
     /// This process uses the slot no more; the last of all gives it back.
     pub fn leave_slot(&self) {
+        if self.left.swap(true, std::sync::atomic::Ordering::AcqRel) {
+            return;
+        }
         let last = self.sock.users.fetch_sub(1, Ordering::AcqRel) == 1;
         if let Ok(link) = self.link.try_read()
             && let Some(link) = &*link
@@ -202,10 +227,15 @@ impl OpenFile {
     pub fn leave_fd(&self, fd: Fd) -> Option<Fd> {
         let other = fdtable::fd_of(self);
         if self.fd() == fd {
-            self.fd.store(other.unwrap_or(-1), std::sync::atomic::Ordering::Relaxed);
-            self.sock.listing.fd.store(other.unwrap_or(-1), Ordering::Relaxed);
+            self.set_fd(other.unwrap_or(-1));
         }
         other
+    }
+
+    /// From now on this descriptor is asked, or with -1 none: there is no other.
+    pub fn set_fd(&self, fd: Fd) {
+        self.fd.store(fd, std::sync::atomic::Ordering::Relaxed);
+        self.sock.listing.fd.store(fd, Ordering::Relaxed);
     }
 }
 

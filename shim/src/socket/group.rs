@@ -88,11 +88,16 @@ fn tidy(groups: &mut Vec<Arc<Group>>) {
     });
 }
 
-/// Runs `during` while no group is met or forgotten (for fork).
-pub fn hold<R>(during: impl FnOnce() -> R) -> R {
+/// Runs `fork` while no group is met or forgotten, and counts the child among their holders, unless there is none.
+pub fn hold(fork: impl FnOnce() -> i32) -> i32 {
     let groups = known();
     let _slots: Vec<_> = groups.iter().map(|group| group.slots()).collect();
-    during()
+    count(&groups, true);
+    let child = fork();
+    if child == -1 {
+        count(&groups, false);
+    }
+    child
 }
 
 /// In a forked child: connections go on, their groups take no new ones, and waiters are to be entered anew.
@@ -102,9 +107,13 @@ pub fn after_fork() {
     groups.retain(|group| Arc::strong_count(group) > 1);
 }
 
-/// In the parent before fork, and in the child when fork failed the other way: one more, or one fewer, process.
+/// One more process, or one fewer, holds every group.
 pub fn count_holders(more: bool) {
-    for group in known().iter() {
+    count(&known(), more);
+}
+
+fn count(groups: &[Arc<Group>], more: bool) {
+    for group in groups {
         if more {
             group.index.holders.fetch_add(1, Ordering::AcqRel);
         } else {

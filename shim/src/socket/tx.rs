@@ -100,6 +100,9 @@ fn route(file: &OpenFile, fd: Fd, flags: i32) -> Route {
         if !sock.tx_in_ring() {
             try_to_move(file, fd);
         }
+        if sock.tx_in_ring() {
+            return Route::Ring;
+        }
     }
     if enter_kernel(file) { Route::Counted } else { Route::Ring }
 }
@@ -199,7 +202,7 @@ enum Sending {
 
 fn send_through_ring(
     file: &Counted<OpenFile>,
-    fd: Fd,
+    number: Fd,
     source: &mut dyn Source,
     flags: i32,
     kernel: Kernel<'_>,
@@ -210,11 +213,11 @@ fn send_through_ring(
     let mut deadline = None;
     let stopped = loop {
         // Another thread may have closed what the program's number stood for.
-        let fd = if deadline.is_none() { fd } else { file.fd() };
+        let fd = if deadline.is_none() { number } else { file.fd() };
         match put(file, link, fd, source, &mut sent) {
             Err(errno) => break errno,
             Ok(Sending::Done) => return Answer::Ours(Ok(sent)),
-            Ok(Sending::PeerClosed) if sent == 0 && (deadline.is_none() || file.is_at(fd)) => {
+            Ok(Sending::PeerClosed) if sent == 0 && (deadline.is_none() || file.is_at(number)) => {
                 return Answer::Kernel(kernel());
             }
             Ok(Sending::PeerClosed) if sent == 0 => break Errno::EPIPE,

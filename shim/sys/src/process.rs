@@ -9,6 +9,12 @@ pub fn pid() -> u32 {
     unsafe { libc::getpid() as u32 }
 }
 
+/// A number of this thread, which is never 0.
+pub fn this_thread() -> usize {
+    // SAFETY: takes no arguments.
+    unsafe { libc::pthread_self() as usize }
+}
+
 /// Effective uid.
 pub fn euid() -> u32 {
     // SAFETY: takes no arguments.

@@ -76,13 +76,14 @@ impl Set {
             joined: None,
         };
         entry.asked = entry.wish(view);
+        // Before the kernel can say anything of it to a thread that is in its own call: what that returns is sorted.
+        if !self.active.swap(true, Ordering::SeqCst) {
+            self.wake_plain(&state);
+        }
         // Under the set's lock: an event that fires at once finds the entry.
         call::epoll_ctl(self.fd(), libc::EPOLL_CTL_ADD, fd, entry.asked, tagged(id))?;
         state.numbers.insert(entry.key(), id);
         state.entries.insert(id, entry);
-        if !self.active.swap(true, Ordering::SeqCst) {
-            self.wake_plain(&state);
-        }
         file.watch(Watcher::Set(self.clone(), id));
         state.join(id);
         state.list(id);
@@ -132,7 +133,7 @@ impl Set {
     fn delete(self: &Arc<Self>, id: u64) -> Result<(), Errno> {
         let mut state = self.state();
         let Some(entry) = state.entries.get_mut(&id) else { return Err(Errno::ENOENT) };
-        if !entry.may_park() {
+        if self.shared.load(Ordering::Acquire) || !entry.may_park() {
             drop(state);
             return self.forget(id);
         }
@@ -166,7 +167,8 @@ pub fn forget_file(file: &OpenFile, last: bool) {
     for (set, id) in entries_of(file) {
         let removed = set.state().remove(id);
         file.unwatch_set(&set, id);
-        if let Some(entry) = removed.filter(|_| !last && !set.shared.load(Ordering::Acquire)) {
+        let alone = !last && !set.shared.load(Ordering::Acquire);
+        if let Some(entry) = removed.filter(|entry| alone || entry.parked) {
             let _ = call::epoll_ctl(set.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
         }
     }
@@ -181,8 +183,9 @@ pub fn forget_number(file: &OpenFile, fd: Fd, other: Fd) {
         let Some(entry) = state.entries.get_mut(&id).filter(|entry| entry.registered == fd) else { continue };
         let _ = call::epoll_ctl(set.fd(), libc::EPOLL_CTL_DEL, fd, 0, 0);
         entry.registered = other;
-        let moved = call::epoll_ctl(set.fd(), libc::EPOLL_CTL_ADD, other, entry.asked, tagged(id));
-        if entry.parked || moved.is_err() {
+        let goes =
+            entry.parked || call::epoll_ctl(set.fd(), libc::EPOLL_CTL_ADD, other, entry.asked, tagged(id)).is_err();
+        if goes {
             let removed = state.remove(id);
             drop(state);
             file.unwatch_set(&set, id);

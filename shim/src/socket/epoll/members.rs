@@ -49,10 +49,14 @@ impl State {
             self.members.len() - 1
         });
         let member = &mut self.members[index];
-        member.conns.entry(link.conn).or_default().push(id);
+        let ids = member.conns.entry(link.conn).or_default();
+        ids.push(id);
+        let first = ids.len() == 1;
         // A sleep that began before is declared in this group too, before the first news can be told.
         link.group.declare(slot, bell.seq.load(Ordering::SeqCst));
-        link.enter_waiter(&file, member.entry());
+        if first {
+            link.enter_waiter(&file, member.entry());
+        }
         // Whoever joins looks at the connection afterwards, on behalf of those who sleep already.
         fence(Ordering::SeqCst);
     }

@@ -11,6 +11,8 @@ mod members;
 mod wait;
 
 use crate::fdtable;
+use crate::fork;
+use crate::process;
 use crate::socket::bell::Bell;
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
@@ -98,6 +100,11 @@ fn tag() -> u64 {
     *TAG.get_or_init(|| (0xb000_0000 | system::random() & 0x0fff_ffff) << 32)
 }
 
+/// Makes what all sets have in common: before a fork, so that both sides have the same.
+pub fn start() {
+    tag();
+}
+
 fn tagged(entry: u64) -> u64 {
     tag() | entry
 }
@@ -108,6 +115,9 @@ fn untag(data: u64) -> Option<u64> {
 
 /// A set was made.
 pub fn made(fd: Fd) {
+    if fork::is_inside() {
+        return;
+    }
     // A number that comes back from the kernel is free: what stood there was closed unseen.
     let set = Set {
         fd: AtomicI32::new(fd),
@@ -222,6 +232,9 @@ impl Set {
 
     /// The program closes a descriptor of the set; with the last one its entries go.
     pub fn closes(self: &Arc<Self>, fd: Fd) {
+        if process::is_uncounted() {
+            return;
+        }
         if self.descriptors.fetch_sub(1, Ordering::AcqRel) > 1 {
             if self.fd() == fd {
                 self.fd.store(fdtable::epoll_fd_of(self).unwrap_or(-1), Ordering::Relaxed);

@@ -18,6 +18,8 @@ struct Out<'a> {
     events: &'a mut [epoll_event],
     count: usize,
     call: u64,
+    /// The caller slept: it tells peers of its waking itself.
+    slept: bool,
 }
 
 impl Set {
@@ -26,7 +28,7 @@ impl Set {
     /// # Errors
     /// EINTR.
     pub fn wait(&self, events: &mut [epoll_event], deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
-        let mut out = Out { events, count: 0, call: 0 };
+        let mut out = Out { events, count: 0, call: 0, slept: false };
         loop {
             let mut state = self.state();
             if state.bell(self.fd()).is_err() {
@@ -51,7 +53,9 @@ impl Set {
             drop(state);
             if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 self.ask_kernel(&mut out, Some(0), mask)?;
-                self.rest(&mut self.state());
+                let mut state = self.state();
+                state.answer(&mut out);
+                self.rest(&mut state);
                 return Ok(out.count);
             }
             if self.spin(peer_cpu, deadline) {
@@ -84,7 +88,9 @@ impl Set {
         };
         drop(state);
         let start = clock::now();
+        out.slept = true;
         let asked = self.ask_kernel(out, until, mask);
+        out.slept = false;
         waiting::learn(&self.spin, start);
         let mut state = self.state();
         state.sleepers = state.sleepers.saturating_sub(1);
@@ -120,6 +126,11 @@ impl Set {
         let mut state = self.state();
         state.asked_at = clock::now();
         state.unasked = 0;
+        if out.count == 0 {
+            // While this thread slept others may have answered with what it is told only now: they are the earlier ones.
+            state.call += 1;
+            out.call = state.call;
+        }
         let end = out.count + got;
         for index in out.count..end {
             let event = out.events[index];
@@ -129,6 +140,11 @@ impl Set {
                 Some(id) if id == state.bell_entry => {
                     if let Some(bell) = &state.bell {
                         bell.hush();
+                    }
+                    if !out.slept && state.sleepers > 0 {
+                        // The ring was for who sleeps, and they may not have heard it: they begin a new sleep.
+                        state.wake(true);
+                        state.harvest();
                     }
                 }
                 Some(id) => self.kernel_event(&mut state, id, bits, out),
@@ -183,8 +199,9 @@ impl Set {
             state.call += 1;
             state.call
         };
-        let mut out = Out { events, count: 0, call };
+        let mut out = Out { events, count: 0, call, slept: false };
         self.sort(&mut out, got);
+        self.rest(&mut self.state());
         out.count
     }
 }
