@@ -354,3 +354,31 @@ def shut_before_moving_server(at):
     peer = at.open()
     say(len(exactly(peer, 320)))
     at.meet("over")
+
+
+def duplicate_closed_under_sender(at):
+    """A thread sleeps in send on one of two descriptors, which another thread closes and whose number becomes something
+    else: the bytes, and the end, stay with the connection."""
+    peer = at.moved()
+    if at.role == "server":
+        at.meet("closed")
+        time.sleep(0.1)
+        say("all", len(until_end(peer)) > 0)
+        return
+    twin, fd = peer.dup(), peer.detach()
+    sent = fill(twin)
+    twin.setblocking(True)
+    answers = []
+    sender = threading.Thread(target=lambda: answers.append(os.write(fd, bytes(1 << 20))))
+    sender.start()
+    time.sleep(0.2)
+    one, other = socket.socketpair()
+    os.dup2(one.fileno(), fd)
+    at.meet("closed")
+    sender.join()
+    say("sent", sent > 0, answers, "the stranger", attempt(other.recv, 10, socket.MSG_DONTWAIT))
+    os.close(fd)
+    twin.close()
+
+
+duplicate_closed_under_sender_client = duplicate_closed_under_sender_server = duplicate_closed_under_sender

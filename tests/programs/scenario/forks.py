@@ -303,6 +303,38 @@ def threads_meet_server(at):
                 ended += 1
 
 
+def child_of_a_sleeper_server(at):
+    """A child closes a connection in which a thread of its parent sleeps: it has nothing more to do with it."""
+    peer = at.moved()
+    heard = []
+    reader = threading.Thread(target=lambda: heard.append(peer.recv(10)))
+    reader.start()
+    time.sleep(0.1)
+    ready, done = os.pipe()
+
+    def work():
+        os.close(peer.fileno())
+        os.close(done)
+        os.read(ready, 1)
+
+    child = in_child(work)
+    at.meet("forked")
+    reader.join()
+    say("heard", heard)
+    peer.close()
+    at.meet("closed")
+    os.close(done)
+    reap(child)
+
+
+def child_of_a_sleeper_client(at):
+    peer = at.moved()
+    at.meet("forked")
+    peer.sendall(b"hello")
+    at.meet("closed")
+    say("end", peer.recv(1))
+
+
 def parent_closes_server(at):
     """The parent closes first; the child goes on, and its exit is the end."""
     peer = at.moved()

@@ -329,3 +329,71 @@ def duplicate_closed_server(at):
     peer.sendall(b"one")
     at.meet("end")
     peer.close()
+
+
+def threads_in_one_set(at):
+    """Several threads in one set, edge-triggered, each busy for a while with what it was told: no edge is lost, be it that
+    a thread comes back from its sleep late."""
+    rounds = 60
+    if at.role == "client":
+        for open_one in (at.open, at.moved):
+            peer = open_one()
+            for turn in range(rounds):
+                peer.sendall(b"%04d" % turn)
+                assert exactly(peer, 4) == b"%04d" % turn
+            at.meet("over")
+        say("answered", 2 * rounds)
+        return
+    for open_one in (at.open, at.moved):
+        peer, epoll, told = open_one(), select.epoll(), []
+        peer.setblocking(False)
+        wake, sleep = os.pipe()
+        epoll.register(peer, IN | ET)
+        epoll.register(wake, IN)
+
+        def work():
+            while True:
+                for fd, _ in epoll.poll():
+                    if fd == wake:
+                        return
+                    told.append(fd)
+                    try:
+                        peer.send(peer.recv(100))
+                    except BlockingIOError:
+                        # One message may be told of twice.
+                        pass
+                    # The next edge finds another thread, whose call began later.
+                    time.sleep(0.002)
+
+        workers = [threading.Thread(target=work) for _ in range(3)]
+        for worker in workers:
+            worker.start()
+        at.meet("over")
+        os.write(sleep, b"x")
+        for worker in workers:
+            worker.join()
+        say("told", len(told) >= rounds)
+
+
+threads_in_one_set_client = threads_in_one_set_server = threads_in_one_set
+
+
+def first_one_client(at):
+    """The first connection of a set comes ready into it while a thread waits there: it is told in the program's words."""
+    peer = at.moved()
+    for turn in range(100):
+        epoll = select.epoll()
+        epoll.register(os.pipe()[0], IN)
+        heard = []
+        sleeper = threading.Thread(target=lambda: heard.append(epoll.poll(5)))
+        sleeper.start()
+        epoll.register(peer, OUT)
+        sleeper.join()
+        assert heard == [[(peer.fileno(), OUT)]], heard
+    say("heard", 100)
+    at.meet("over")
+
+
+def first_one_server(at):
+    at.moved()
+    at.meet("over")

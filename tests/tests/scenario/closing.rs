@@ -8,5 +8,5 @@ scenarios! { "closing":
     shutdown_both_by_client[1], shutdown_both_by_server[1], halves_write_write[1], halves_server_first[1],
     halves_write_both[1], halves_read_write[1], halves_both_write[1], halves_twice[1], broken_pipe[1],
     sigpipe_kills[1], full_then_close[1], close_wakes_sender[1], shutdown_wakes[1],
-    keeps_its_socket[1], killed_after_half_close[1], killed_unheard[1], shut_before_moving[1],
+    keeps_its_socket[1], killed_after_half_close[1], killed_unheard[1], shut_before_moving[1], duplicate_closed_under_sender[1],
 }
