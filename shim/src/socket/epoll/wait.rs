@@ -255,12 +255,16 @@ impl State {
         }
     }
 
-    /// Whether the rings have had the word for long enough; they have something to say.
+    /// Whether the rings have had the word for long enough, and have something to say.
     fn must_ask_kernel(&mut self) -> bool {
         if self.ready.is_empty() {
             return false;
         }
         self.unasked += 1;
-        self.unasked >= UNASKED || clock::now().wrapping_sub(self.asked_at) >= UNASKED_NANOSECONDS
+        if self.unasked < UNASKED && clock::now().wrapping_sub(self.asked_at) < UNASKED_NANOSECONDS {
+            return false;
+        }
+        self.drop_unready();
+        !self.ready.is_empty()
     }
 }
