@@ -8,7 +8,7 @@ use crate::socket::{bell, clc, group};
 use preloop_shm::counted::Counted;
 use preloop_uapi::sync::Ordering;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 /// Held for writing from the count of what the child will have until the fork.
 static BIRTHS: RwLock<()> = RwLock::new(());
@@ -35,6 +35,11 @@ pub fn may_not_fork() -> RwLockReadGuard<'static, ()> {
     BIRTHS.read().unwrap_or_else(|e| e.into_inner())
 }
 
+/// No fork happens while the answer lives.
+pub fn alone() -> MutexGuard<'static, ()> {
+    FORKING.lock().unwrap_or_else(|e| e.into_inner())
+}
+
 /// Every open file once, however many descriptors stand for it.
 fn files() -> Vec<Counted<OpenFile>> {
     let mut files: Vec<Counted<OpenFile>> = Vec::new();
@@ -55,7 +60,7 @@ fn sets() -> Vec<Arc<Set>> {
 /// Runs `fork` while every lock of the library is held by this thread, so that the child finds none taken by a thread
 /// it does not have.
 pub fn fork(fork: impl FnOnce() -> i32) -> i32 {
-    let forking = FORKING.lock().unwrap_or_else(|e| e.into_inner());
+    let forking = alone();
     let births = BIRTHS.write().unwrap_or_else(|e| e.into_inner());
     let (files, sets) = (files(), sets());
     count(&files, true);

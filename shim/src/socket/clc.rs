@@ -195,12 +195,13 @@ fn answer(file: &OpenFile, fd: Fd, socket: &Inner) -> Result<(), Answer> {
     let from = Peer { pid: cred.pid as u32, uid: cred.uid };
     let group = match (Group::find_offered(from, accept.group), memory) {
         (Some(group), _) => group,
-        (None, Some(memory)) => Group::meet(from, &accept, memory.into_raw()).map_err(Answer::Decline)?,
+        (None, Some(memory)) => Group::meet(from, &accept, memory).map_err(Answer::Decline)?,
         (None, None) => return Err(Answer::Decline(Decline::SYNCHRONISATION)),
     };
     let link = Link::offered(group, &accept).map_err(Answer::Decline)?;
     if !link.take_offer() {
-        return Err(Answer::Declined(Decline::SYNCHRONISATION));
+        // Withdrawn: by a fork or an exec, after which it may come again.
+        return Err(Answer::Stranger);
     }
     file.prepare(Some(link));
     Ok(())

@@ -59,13 +59,29 @@ impl OpenFile {
             return None;
         }
         let _no_fork = fork::may_not_fork();
-        let sock: &'static Sock = process::ARENA.take()?;
+        let sock: &'static Sock = process::take_slot()?;
         sock.holders.store(1, Ordering::Relaxed);
         sock.users.store(1, Ordering::Relaxed);
         sock.flags.store(flags, Ordering::Relaxed);
+        sock.listing.kind.store(kind::INIT, Ordering::Relaxed);
+        Some(Self::know(sock, fd))
+    }
+
+    /// Goes on with a socket of the program that ran in this process before.
+    pub fn inherit(sock: &'static Sock, fd: Fd, link: Option<Arc<Link>>) -> Counted<Self> {
+        let _no_fork = fork::may_not_fork();
+        let file = Self::know(sock, fd);
+        if let Some(link) = link {
+            sock.listing.group.store(link.group.address(), Ordering::Relaxed);
+            file.prepare(Some(link));
+            file.confirm();
+        }
+        file
+    }
+
+    fn know(sock: &'static Sock, fd: Fd) -> Counted<Self> {
         sock.listing.pid.store(process::pid(), Ordering::Relaxed);
         sock.listing.fd.store(fd, Ordering::Relaxed);
-        sock.listing.kind.store(kind::INIT, Ordering::Relaxed);
         let file = fdtable::FILES.put(Self {
             sock,
             fd: AtomicI32::new(fd),
@@ -85,7 +101,7 @@ impl OpenFile {
         if let Some(stale) = fdtable::set(fd, Some(file.clone())) {
             crate::socket::close::forget_unseen(&stale, fd);
         }
-        Some(file)
+        file
     }
 
     /// The shared memory of a confirmed connection.

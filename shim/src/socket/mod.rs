@@ -8,6 +8,7 @@ pub mod close;
 pub mod epoll;
 pub mod file;
 pub mod group;
+pub mod handover;
 pub mod link;
 pub mod options;
 pub mod poll;

@@ -1,0 +1,112 @@
+//! At the start of a program: the sockets that the one before it, in the same process, handed over.
+
+use super::letter::{Letter, Place, SocketEntry};
+use crate::fdtable;
+use crate::process;
+use crate::socket::file::OpenFile;
+use crate::socket::group::{Group, GroupIndex, Peer};
+use crate::socket::link::Link;
+use crate::socket::sock::{Sock, phase};
+use preloop_shm::arena::{Inherited, Slot};
+use preloop_shm::counted::Counted;
+use preloop_smc::bell as waiting;
+use preloop_sys::unix::Inner;
+use preloop_sys::{Fd, call};
+use preloop_uapi::group::waiter;
+use preloop_uapi::listing::kind;
+use preloop_uapi::settings::PRELOOP_LETTER;
+use preloop_uapi::sync::Ordering;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// Descriptors below this are looked at, whatever numbers the letter names: they may have been renumbered since.
+const RENUMBERED: Fd = 1024;
+
+/// What came with a letter.
+struct Estate {
+    letter: Letter,
+    arenas: Vec<Option<Inherited>>,
+    groups: Vec<Option<Arc<Group>>>,
+}
+
+/// Reads the letter at `fd`, and goes on with its sockets.
+fn adopt(fd: Fd) {
+    let Some(letter) = Letter::open(fd) else { return };
+    // It was one: the descriptor is the library's.
+    drop(Inner::from_raw(fd));
+    let mut estate = Estate { arenas: Vec::new(), groups: Vec::new(), letter };
+    estate.arenas = estate.letter.arenas.iter().map(|memfd| open_arena(*memfd)).collect();
+    estate.groups = (0..estate.letter.groups.len()).map(|index| estate.open_group(index)).collect();
+    let highest = estate.letter.sockets.iter().map(|socket| socket.fd).max().unwrap_or(0).max(RENUMBERED - 1);
+    let sockets: FxHashMap<u64, &SocketEntry> =
+        estate.letter.sockets.iter().map(|entry| (entry.cookie, entry)).collect();
+    let mut adopted: FxHashMap<u64, Counted<OpenFile>> = FxHashMap::default();
+    for fd in 0..=highest {
+        let Ok(cookie) = call::cookie(fd) else { continue };
+        let Some(entry) = sockets.get(&cookie) else { continue };
+        if let Some(file) = adopted.get(&cookie) {
+            file.descriptors.fetch_add(1, Ordering::AcqRel);
+            fdtable::set(fd, Some(file.clone()));
+        } else if let Some(file) = estate.adopt(entry, fd) {
+            adopted.insert(cookie, file);
+        }
+    }
+}
+
+fn open_arena(memfd: Fd) -> Option<Inherited> {
+    let arena = Inherited::open(memfd)?;
+    process::protect(memfd);
+    Some(arena)
+}
+
+impl Estate {
+    fn slot<T: Slot>(&self, place: Place, is_kind: impl Fn(u32) -> bool) -> Option<&'static T> {
+        self.arenas.get(place.arena)?.as_ref()?.slot(place.slot, is_kind)
+    }
+
+    fn open_group(&self, index: usize) -> Option<Arc<Group>> {
+        let entry = &self.letter.groups[index];
+        let slot: &'static GroupIndex = self.slot(entry.index, |found| found == kind::GROUP)?;
+        let peer = Peer { pid: entry.peer_pid, uid: entry.peer_uid };
+        let group = Group::inherit(entry.memfd, entry.rings, entry.side, entry.token, peer, slot)?;
+        // The bells of the program before are gone.
+        entry.waiters.iter().for_each(|waiter| group.forget_waiter(*waiter));
+        Some(group)
+    }
+
+    fn adopt(&self, entry: &SocketEntry, fd: Fd) -> Option<Counted<OpenFile>> {
+        let sock: &'static Sock =
+            self.slot(entry.sock, |found| matches!(found, kind::INIT | kind::LISTEN | kind::CONNECTION))?;
+        let mut link = None;
+        if let Some(place) = entry.link {
+            let group = self.groups.get(place.group)?.as_ref()?;
+            link = Some(Link::inherit(group.clone(), place.conn, place.generation)?);
+        }
+        let is_alone = sock.holders.load(Ordering::Acquire) == 1;
+        if let (Some(link), Some(place)) = (&link, entry.link) {
+            let line = &link.own().wait;
+            if is_alone {
+                line.waiters.store(0, Ordering::Release);
+                sock.unlisted.store(0, Ordering::Relaxed);
+            }
+            for slot in &self.letter.groups[place.group].waiters {
+                let number = *slot as u16 + 1;
+                waiting::remove_waiter(line, number);
+                waiting::remove_waiter(line, number | waiter::WANTS_READY);
+            }
+        }
+        if is_alone && sock.phase() < phase::SMC {
+            // Threads of the program before that were inside the kernel never came back to say so.
+            sock.kernel_writers.store(0, Ordering::Release);
+        }
+        Some(OpenFile::inherit(sock, fd, link))
+    }
+}
+
+/// At the start of a program: looks for a letter in the environment, and takes its name out of there.
+pub fn from_env() {
+    let letter = preloop_sys::process::take_env(PRELOOP_LETTER);
+    if let Some(fd) = letter.and_then(|text| text.to_str().ok()?.parse().ok()).filter(|fd| *fd > 2) {
+        adopt(fd);
+    }
+}

@@ -1,0 +1,192 @@
+//! Before exec: what ends, what is handed over, what cannot be.
+
+use super::letter::{GroupEntry, Letter, LinkEntry, Place, SocketEntry};
+use super::next::Next;
+use crate::fdtable;
+use crate::fork;
+use crate::log;
+use crate::process;
+use crate::socket::clc;
+use crate::socket::file::OpenFile;
+use crate::socket::group::{self, Group};
+use preloop_shm::arena::{self, Slot};
+use preloop_shm::counted::Counted;
+use preloop_sys::unix::Inner;
+use preloop_sys::{Errno, Fd, call};
+use preloop_uapi::decline::Decline;
+use preloop_uapi::sync::Ordering;
+use std::sync::{Arc, MutexGuard};
+
+/// What was done for an exec, and is undone when that failed.
+#[derive(Debug)]
+pub struct Leaving {
+    closing: Vec<Counted<OpenFile>>,
+    groups: Vec<Arc<Group>>,
+    letter: Option<Inner>,
+    passed: Vec<Fd>,
+    _no_fork: Option<MutexGuard<'static, ()>>,
+}
+
+impl Leaving {
+    /// The letter for the next program, which stays open across the exec.
+    pub fn letter(&self) -> Option<Fd> {
+        self.letter.as_ref().map(Inner::fd)
+    }
+}
+
+/// Sockets whose descriptors are all close-on-exec, and those that stay, with a descriptor that does.
+fn sort() -> (Vec<Counted<OpenFile>>, Vec<(Fd, Counted<OpenFile>)>) {
+    let mut closing: Vec<Counted<OpenFile>> = Vec::new();
+    let mut staying: Vec<(Fd, Counted<OpenFile>)> = Vec::new();
+    fdtable::for_each(|fd, file| {
+        if call::closes_on_exec(fd) {
+            closing.push(file);
+        } else if !staying.iter().any(|(_, other)| other.same(&file)) {
+            staying.push((fd, file));
+        }
+    });
+    closing.sort_by_key(|file| core::ptr::from_ref::<OpenFile>(file).addr());
+    closing.dedup_by(|one, other| one.same(other));
+    closing.retain(|file| !staying.iter().any(|(_, other)| other.same(file)));
+    (closing, staying)
+}
+
+/// Before another program takes the process over. `next` answers which one; asked only if a socket stays open.
+///
+/// # Errors
+/// EOPNOTSUPP: the next program would find a connection that has moved, and nothing that could read it.
+pub fn before_exec(next: impl FnOnce() -> Next) -> Result<Leaving, Errno> {
+    let mut leaving =
+        Leaving { closing: Vec::new(), groups: Vec::new(), letter: None, passed: Vec::new(), _no_fork: None };
+    if process::is_uncounted() || fork::is_inside() {
+        return Ok(leaving);
+    }
+    leaving._no_fork = Some(fork::alone());
+    let (closing, staying) = sort();
+    let mut letter = Envelope::default();
+    if !staying.is_empty() {
+        staying.iter().for_each(|(_, file)| clc::put_off(file));
+        match next() {
+            Next::None => return Ok(leaving),
+            Next::Bare => {}
+            Next::Preloaded => {
+                staying.iter().for_each(|(fd, file)| letter.add(*fd, file));
+                leaving.letter = letter.letter.seal().ok();
+            }
+        }
+        if leaving.letter.is_none() {
+            letter = Envelope::default();
+        }
+        let left = staying.iter().filter(|(_, file)| !letter.files.iter().any(|handed| handed.same(file)));
+        leave_behind(left)?;
+    }
+    leaving.groups = group::all().into_iter().filter(|group| !letter.has(group)).collect();
+    leaving.passed = letter.descriptors();
+    leaving.passed.extend(leaving.letter());
+    for file in &closing {
+        clc::put_off(file);
+    }
+    leaving.closing = closing;
+    leaving.count(false);
+    Ok(leaving)
+}
+
+/// The next program will not know of these: they stay on TCP, unless they have moved.
+fn leave_behind<'a>(left: impl Iterator<Item = &'a (Fd, Counted<OpenFile>)>) -> Result<(), Errno> {
+    for (fd, file) in left {
+        if !clc::pin(file, Decline::OPTION) && is_needed(*fd, file) {
+            log::debug(format_args!("exec: descriptor {fd} has moved to shared memory, which the program cannot use"));
+            return Err(Errno::EOPNOTSUPP);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the next program must be meant to use a connection: it stands where a program's input and output are, or nobody
+/// else holds it. What a program merely inherited it will not miss.
+fn is_needed(fd: Fd, file: &OpenFile) -> bool {
+    fd <= 2 || file.sock.holders.load(Ordering::Acquire) == 1
+}
+
+impl Leaving {
+    fn count(&self, back: bool) {
+        for file in &self.closing {
+            for counter in [&file.sock.holders, &file.sock.users] {
+                if back {
+                    counter.fetch_add(1, Ordering::AcqRel);
+                } else {
+                    counter.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+        }
+        group::count(&self.groups, back);
+        self.passed.iter().for_each(|fd| call::set_close_on_exec(*fd, back));
+    }
+
+    /// The process goes on as it was.
+    pub fn exec_failed(self) {
+        self.count(true);
+    }
+}
+
+/// A letter that is being written.
+#[derive(Default)]
+struct Envelope {
+    letter: Letter,
+    files: Vec<Counted<OpenFile>>,
+    groups: Vec<Arc<Group>>,
+}
+
+impl Envelope {
+    /// Adds a socket, if what the next program needs for it can be handed over.
+    fn add(&mut self, fd: Fd, file: &Counted<OpenFile>) {
+        let Some(sock) = self.place(file.sock) else { return };
+        let Ok(cookie) = call::cookie(fd) else { return };
+        let link = match file.link() {
+            None => None,
+            Some(link) => {
+                let Some(group) = self.group(&link.group) else { return };
+                Some(LinkEntry { group, conn: link.conn, generation: link.generation() })
+            }
+        };
+        self.letter.sockets.push(SocketEntry { cookie, fd, sock, link });
+        self.files.push(file.clone());
+    }
+
+    fn place<T: Slot>(&mut self, slot: &'static T) -> Option<Place> {
+        let place = arena::place_of(slot)?;
+        let known = self.letter.arenas.iter().position(|memfd| *memfd == place.memfd);
+        let arena = known.unwrap_or_else(|| {
+            self.letter.arenas.push(place.memfd);
+            self.letter.arenas.len() - 1
+        });
+        Some(Place { arena, slot: place.slot })
+    }
+
+    fn group(&mut self, group: &Arc<Group>) -> Option<usize> {
+        if let Some(known) = self.groups.iter().position(|other| Arc::ptr_eq(other, group)) {
+            return Some(known);
+        }
+        let index = self.place(group.index())?;
+        self.letter.groups.push(GroupEntry {
+            memfd: group.memfd()?,
+            side: group.side,
+            token: group.token,
+            peer_pid: group.peer.pid,
+            peer_uid: group.peer.uid,
+            rings: group.memory.ring_sizes(),
+            index,
+            waiters: group.waiters(),
+        });
+        self.groups.push(group.clone());
+        Some(self.groups.len() - 1)
+    }
+
+    fn has(&self, group: &Arc<Group>) -> bool {
+        self.groups.iter().any(|other| Arc::ptr_eq(other, group))
+    }
+
+    fn descriptors(&self) -> Vec<Fd> {
+        self.letter.groups.iter().map(|group| group.memfd).chain(self.letter.arenas.iter().copied()).collect()
+    }
+}
