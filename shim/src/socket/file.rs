@@ -201,6 +201,17 @@ impl OpenFile {
         true
     }
 
+    /// The thread of a call that slept on it was cancelled, and will never let go of it: if the program has closed its
+    /// descriptors meanwhile, and no other call sleeps here, this is the end.
+    pub fn is_abandoned(&self) {
+        let kept = self.kept.load(std::sync::atomic::Ordering::Relaxed);
+        if kept >= 0 && !self.is_slept_on() {
+            crate::socket::close::end_in_process(self, Some(kept));
+            self.leave_slot();
+            process::disown(self.kept.swap(-1, std::sync::atomic::Ordering::Relaxed));
+        }
+    }
+
     /// Whether a number of the program's still stands for it.
     pub fn is_at(&self, fd: Fd) -> bool {
         fdtable::get(fd).is_some_and(|found| core::ptr::eq(&raw const *found, self))

@@ -121,6 +121,12 @@ fn ours(fd: Fd) -> Option<Counted<OpenFile>> {
     fdtable::get(fd).filter(|file| !matches!(file.sock.phase(), phase::TCP | phase::INIT))
 }
 
+/// The descriptor of a socket whose number `fd` was closed while this call sleeps: it goes on with what it began with.
+fn kept(file: &OpenFile, fd: Fd) -> Option<Fd> {
+    let now = file.fd();
+    (now != fd && now >= 0 && !file.is_at(fd)).then_some(now)
+}
+
 /// poll(2), ppoll(2). `None`: nothing here is ours, the kernel answers alone.
 pub fn poll(
     fds: &mut [libc::pollfd],
@@ -145,7 +151,7 @@ impl Polled<'_> {
     fn run(&mut self, deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
         loop {
             if self.look() {
-                self.ask(Some(0), mask)?;
+                self.ask(Some(0), mask, &mut || {})?;
                 return Ok(self.count());
             }
             let expired = deadline.is_some_and(|deadline| clock::now() >= deadline);
@@ -153,7 +159,7 @@ impl Polled<'_> {
                 continue;
             }
             if expired {
-                self.ask(Some(0), mask)?;
+                self.ask(Some(0), mask, &mut || {})?;
                 return Ok(self.count());
             }
             self.sleep(deadline, mask)?;
@@ -171,7 +177,11 @@ impl Polled<'_> {
             let entry = &mut self.fds[*index];
             let view = look(file);
             let wanted = entry.events as u16 as u32;
-            self.kernel[*index].events = view.ask(wanted) as u16 as i16;
+            let asked = &mut self.kernel[*index];
+            asked.events = view.ask(wanted) as u16 as i16;
+            if let Some(kept) = kept(file, entry.fd) {
+                asked.fd = kept;
+            }
             any |= view.report(wanted, 0) != 0;
         }
         any
@@ -196,7 +206,7 @@ impl Polled<'_> {
     }
 
     fn sleep(&mut self, deadline: Deadline, mask: SignalMask) -> Result<(), Errno> {
-        let Ok(mut sleeper) = Sleeper::new() else { return self.ask(wait::sooner(deadline), mask) };
+        let Ok(mut sleeper) = Sleeper::new() else { return self.ask(wait::sooner(deadline), mask, &mut || {}) };
         for (_, file) in &self.ours {
             sleeper.join(file);
         }
@@ -205,7 +215,14 @@ impl Polled<'_> {
         }
         let until = if self.look() { Some(0) } else { sleeper.until(deadline) };
         let start = clock::now();
-        let asked = self.ask(until, mask);
+        let mut sleeper = Some(sleeper);
+        let ours: Vec<_> = self.ours.iter().map(|(_, file)| file.clone()).collect();
+        let asked = self.ask(until, mask, &mut || {
+            if let Some(sleeper) = sleeper.take() {
+                sleeper.leave(true);
+            }
+            ours.iter().for_each(|file| file.is_abandoned());
+        });
         if let Some((_, first)) = self.ours.first() {
             wait::learn(&first.spin, start);
         }
@@ -213,12 +230,14 @@ impl Polled<'_> {
         if let Some(bell) = self.kernel.last_mut() {
             (bell.fd, bell.revents) = (-1, 0);
         }
-        sleeper.leave(rang);
+        if let Some(sleeper) = sleeper {
+            sleeper.leave(rang);
+        }
         asked
     }
 
-    fn ask(&mut self, deadline: Deadline, mask: SignalMask) -> Result<(), Errno> {
-        sleep::poll(&mut self.kernel, deadline, mask).map(drop)
+    fn ask(&mut self, deadline: Deadline, mask: SignalMask, cancelled: &mut dyn FnMut()) -> Result<(), Errno> {
+        sleep::poll(&mut self.kernel, deadline, mask, cancelled).map(drop)
     }
 
     /// Joins the kernel's answers with what the library knows; how many entries have something to report.
@@ -230,6 +249,10 @@ impl Polled<'_> {
             let entry = &mut self.fds[*index];
             let kernel = self.kernel[*index].revents;
             if kernel & libc::POLLNVAL != 0 {
+                // Rung because of the close, the kernel looks at the number once more.
+                if kept(file, entry.fd).is_some_and(|kept| kept != self.kernel[*index].fd) {
+                    entry.revents = 0;
+                }
                 continue;
             }
             if file.sock.phase() == phase::SMC {
@@ -290,7 +313,7 @@ pub fn select(nfds: usize, sets: Selected<'_>, deadline: Deadline, mask: SignalM
             return Some(Ok(give(sets, &fds)));
         }
         fds.iter_mut().filter(|entry| silent(entry)).for_each(|entry| entry.fd = !entry.fd);
-        answer = poll(&mut fds, || deadline, mask).unwrap_or_else(|| sleep::poll(&mut fds, deadline, mask));
+        answer = poll(&mut fds, || deadline, mask).unwrap_or_else(|| sleep::poll(&mut fds, deadline, mask, &mut || {}));
     }
 }
 

@@ -10,7 +10,7 @@ use preloop_shm::copy::{Buffers, Ring, Store};
 use preloop_shm::counted::Counted;
 use preloop_shm::lock::Held;
 use preloop_smc::ring::{Broken, Span};
-use preloop_sys::{Errno, Fd, call, clock, process, tcp};
+use preloop_sys::{Errno, Fd, call, cancel, clock, process, tcp};
 use preloop_uapi::ring::shut;
 use preloop_uapi::sync::{Ordering, fence};
 
@@ -62,7 +62,7 @@ pub fn send(file: &Counted<OpenFile>, fd: Fd, source: &mut dyn Source, flags: i3
         Route::Ring => send_through_ring(file, fd, source, flags, kernel),
         Route::Kernel => Answer::Kernel(kernel()),
         Route::Counted => {
-            let answer = kernel();
+            let answer = cancel::run(&mut || leave_kernel(file.sock, false), kernel);
             leave_kernel(file.sock, answer > 0);
             Answer::Kernel(answer)
         }
@@ -209,6 +209,7 @@ fn send_through_ring(
 ) -> Answer {
     let Some(link) = file.link() else { return Answer::Kernel(kernel()) };
     let patient = flags & libc::MSG_DONTWAIT == 0 && !file.nonblocking();
+    cancel::point();
     let mut sent = 0;
     let mut deadline = None;
     let stopped = loop {

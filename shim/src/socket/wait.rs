@@ -175,9 +175,19 @@ pub fn sleep(
         return Ok(());
     }
     let start = clock::now();
-    let woken = sleep::on(fd, events, sleeper.bell(), sleeper.until(deadline));
+    let (bell, until) = (sleeper.bell(), sleeper.until(deadline));
+    let mut sleeper = Some(sleeper);
+    let mut leave = |rang| {
+        if let Some(sleeper) = sleeper.take() {
+            sleeper.leave(rang);
+        }
+    };
+    let woken = sleep::on(fd, events, bell, until, &mut || {
+        leave(true);
+        file.is_abandoned();
+    });
     learn(&file.spin, start);
-    sleeper.leave(woken.as_ref().is_ok_and(|woken| woken.bell));
+    leave(woken.as_ref().is_ok_and(|woken| woken.bell));
     let seen = woken.map(|woken| woken.events).or_else(|errno| interrupted(errno, deadline, restartable))?;
     note(file, seen);
     Ok(())
@@ -197,7 +207,7 @@ fn deaf_sleep(
     ready: impl FnOnce() -> bool,
 ) -> Result<(), Errno> {
     if !ready() {
-        let woken = sleep::on(fd, events, -1, sooner(deadline)).map(|woken| woken.events);
+        let woken = sleep::on(fd, events, -1, sooner(deadline), &mut || {}).map(|woken| woken.events);
         woken.or_else(|errno| interrupted(errno, deadline, restartable))?;
     }
     Ok(())

@@ -7,6 +7,7 @@ use crate::socket::wait::{self as waiting, Deadline};
 use libc::epoll_event;
 use preloop_sys::sleep::{self, SignalMask};
 use preloop_sys::{Errno, call, clock};
+use std::sync::MutexGuard;
 
 /// Answers from the rings after which the kernel is asked too, and nanoseconds after which it is: so that no other
 /// descriptor starves under a busy ring.
@@ -92,9 +93,7 @@ impl Set {
         let asked = self.ask_kernel(out, until, mask);
         out.slept = false;
         waiting::learn(&self.spin, start);
-        let mut state = self.state();
-        state.sleepers = state.sleepers.saturating_sub(1);
-        state.wake(state.sleepers > 0);
+        let mut state = self.sleeper_leaves();
         state.harvest();
         if state.deaf {
             let ids: Vec<u64> = state.entries.keys().copied().collect();
@@ -110,13 +109,22 @@ impl Set {
         }
     }
 
+    /// A thread that slept in the set is awake, or was cancelled.
+    fn sleeper_leaves(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.sleepers = state.sleepers.saturating_sub(1);
+        state.wake(state.sleepers > 0);
+        state
+    }
+
     /// Asks the kernel's set, into the rest of the program's array.
     fn ask_kernel(&self, out: &mut Out<'_>, deadline: Deadline, mask: SignalMask) -> Result<(), Errno> {
         let start = out.count;
         if start == out.events.len() {
             return Ok(());
         }
-        let got = sleep::epoll(self.fd(), &mut out.events[start..], deadline, mask)?;
+        let got =
+            sleep::epoll(self.fd(), &mut out.events[start..], deadline, mask, &mut || drop(self.sleeper_leaves()))?;
         self.sort(out, got);
         Ok(())
     }

@@ -34,10 +34,13 @@ impl Leaving {
     }
 }
 
-/// Sockets whose descriptors are all close-on-exec, and those that stay, with a descriptor that does.
-fn sort() -> (Vec<Counted<OpenFile>>, Vec<(Fd, Counted<OpenFile>)>) {
+/// A socket, and a descriptor of it that stays open.
+type Staying = (Fd, Counted<OpenFile>);
+
+/// Sockets whose descriptors are all close-on-exec, and those that stay.
+fn sort() -> (Vec<Counted<OpenFile>>, Vec<Staying>) {
     let mut closing: Vec<Counted<OpenFile>> = Vec::new();
-    let mut staying: Vec<(Fd, Counted<OpenFile>)> = Vec::new();
+    let mut staying: Vec<Staying> = Vec::new();
     fdtable::for_each(|fd, file| {
         if call::closes_on_exec(fd) {
             closing.push(file);
@@ -92,7 +95,7 @@ pub fn before_exec(next: impl FnOnce() -> Next) -> Result<Leaving, Errno> {
 }
 
 /// The next program will not know of these: they stay on TCP, unless they have moved.
-fn leave_behind<'a>(left: impl Iterator<Item = &'a (Fd, Counted<OpenFile>)>) -> Result<(), Errno> {
+fn leave_behind<'a>(left: impl Iterator<Item = &'a Staying>) -> Result<(), Errno> {
     for (fd, file) in left {
         if !clc::pin(file, Decline::OPTION) && is_needed(*fd, file) {
             log::debug(format_args!("exec: descriptor {fd} has moved to shared memory, which the program cannot use"));

@@ -97,7 +97,7 @@ pub fn drain_to(
 
 fn wait_for_pipe(pipe: Fd) -> Result<(), Errno> {
     let mut entry = [libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 }];
-    sleep::poll(&mut entry, None, SignalMask::NONE).map(drop)
+    sleep::poll(&mut entry, None, SignalMask::NONE, &mut || {}).map(drop)
 }
 
 /// One step of [`drain_to`] while TCP still has bytes.

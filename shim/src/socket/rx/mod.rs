@@ -15,7 +15,7 @@ use preloop_shm::copy::Buffers;
 use preloop_shm::counted::Counted;
 use preloop_shm::lock::Held;
 use preloop_smc::ring::Broken;
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, call, cancel};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::sync::Ordering;
 use ring::take_from_ring;
@@ -50,6 +50,7 @@ pub fn receive(file: &Counted<OpenFile>, fd: Fd, room: &Buffers<'_>, flags: i32,
     if matches!(sock.phase(), phase::TCP | phase::INIT) || flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) != 0 {
         return Answer::Kernel(kernel());
     }
+    cancel::point();
     let low_water = sock.low_water.load(Ordering::Relaxed).max(1) as usize;
     let enough = if flags & libc::MSG_WAITALL != 0 { room.len() } else { low_water.min(room.len()) };
     let patient = flags & libc::MSG_DONTWAIT == 0 && !file.nonblocking();
