@@ -46,6 +46,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("transfers", &["python3"]),
     ("tuples", &["python3"]),
     ("asked_for", &["python3"]),
+    ("bare_exec", &["python3"]),
     ("test", &["python3", "setpriv", "ss"]),
 ];
 

@@ -1,9 +1,10 @@
-//! execve(2) and its relatives: another program takes the process over, and its sockets that stay open with it.
+//! execve(2) and its relatives: another program takes the process over, and its sockets that stay open with it. And
+//! posix_spawn(3), which makes a process for it.
 
 use super::answer;
-use crate::socket::handover::leave::{self, Leaving};
 use crate::socket::handover::next::{self, Next};
-use core::ffi::{CStr, c_char, c_int};
+use crate::socket::handover::{leave, spawn};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use preloop_sys::{Fd, real};
 use preloop_uapi::settings::PRELOOP_LETTER;
 use std::ffi::{CString, OsStr};
@@ -44,18 +45,23 @@ unsafe fn replace(envp: Strings, next: impl FnOnce() -> Next, exec: impl FnOnce(
         Ok(leaving) => leaving,
         Err(code) => return answer(Err(code)),
     };
-    let failed = match leaving.letter().and_then(|fd| CString::new(format!("{PRELOOP_LETTER}={fd}")).ok()) {
-        None => exec(envp),
-        Some(letter) => {
-            // SAFETY: the caller's.
-            let mut with: Vec<_> = unsafe { entries(envp) }.collect();
-            with.push(letter.as_ptr());
-            with.push(core::ptr::null());
-            exec(with.as_ptr())
-        }
-    };
-    Leaving::exec_failed(leaving);
+    // SAFETY: the caller's.
+    let failed = unsafe { with_letter(envp, leaving.letter(), exec) };
+    leaving.exec_failed();
     failed
+}
+
+/// # Safety
+/// `envp` as for [`entries`].
+unsafe fn with_letter(envp: Strings, letter: Option<Fd>, exec: impl FnOnce(Strings) -> c_int) -> c_int {
+    let Some(letter) = letter.and_then(|fd| CString::new(format!("{PRELOOP_LETTER}={fd}")).ok()) else {
+        return exec(envp);
+    };
+    // SAFETY: the caller's.
+    let mut with: Vec<_> = unsafe { entries(envp) }.collect();
+    with.push(letter.as_ptr());
+    with.push(core::ptr::null());
+    exec(with.as_ptr())
 }
 
 /// # Safety
@@ -148,4 +154,70 @@ pub unsafe extern "C" fn execveat(
 /// What a descriptor stands for, by a name.
 fn of_descriptor(fd: Fd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{fd}"))
+}
+
+/// # Safety
+/// `envp` as for [`entries`].
+unsafe fn make_child(envp: Strings, next: impl FnOnce() -> Next, make: impl FnOnce(Strings) -> c_int) -> c_int {
+    match spawn::before(next) {
+        // posix_spawn answers errors, and leaves errno alone.
+        Err(code) => code.into_raw(),
+        Ok(spawning) => {
+            // SAFETY: the caller's.
+            let answer = unsafe { with_letter(envp, spawning.letter(), make) };
+            spawning.finish(answer == 0);
+            answer
+        }
+    }
+}
+
+/// posix_spawn(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_spawn(
+    pid: *mut libc::pid_t,
+    path: *const c_char,
+    actions: *const c_void,
+    attributes: *const c_void,
+    argv: Strings,
+    envp: Strings,
+) -> c_int {
+    // SAFETY: the program's own call.
+    unsafe {
+        let next = || next::of_file(&path_of(path), texts(envp));
+        make_child(envp, next, |envp| real::posix_spawn(pid, path, actions, attributes, argv, envp))
+    }
+}
+
+/// posix_spawnp(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_spawnp(
+    pid: *mut libc::pid_t,
+    file: *const c_char,
+    actions: *const c_void,
+    attributes: *const c_void,
+    argv: Strings,
+    envp: Strings,
+) -> c_int {
+    // SAFETY: the program's own call.
+    unsafe {
+        let next = || next::of_command(path_of(file).as_os_str(), texts(envp));
+        make_child(envp, next, |envp| real::posix_spawnp(pid, file, actions, attributes, argv, envp))
+    }
+}
+
+/// posix_spawn_file_actions_adddup2(3): the descriptor is meant for a child.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_spawn_file_actions_adddup2(actions: *mut c_void, fd: c_int, to: c_int) -> c_int {
+    spawn::is_for_child(fd);
+    // SAFETY: the program's own call.
+    unsafe { real::posix_spawn_file_actions_adddup2(actions, fd, to) }
 }

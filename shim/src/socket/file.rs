@@ -39,6 +39,8 @@ pub struct OpenFile {
     left: AtomicBool,
     /// A fork brought it here, perhaps with owners that do not exist in this process.
     inherited: AtomicBool,
+    /// The program names it in what a child is to do with its descriptors (posix_spawn_file_actions_adddup2(3)).
+    pub is_for_child: AtomicBool,
     /// The library's own descriptor, for calls that go on after the program closed all of its, or -1.
     kept: AtomicI32,
     /// The handshake's Unix sockets, or -1: the active side's mailbox, and the connection between the two.
@@ -67,7 +69,8 @@ impl OpenFile {
         Some(Self::know(sock, fd))
     }
 
-    /// Goes on with a socket of the program that ran in this process before.
+    /// Goes on with a socket that another program handed over, in this process already counted; at no descriptor if `fd` is
+    /// -1.
     pub fn inherit(sock: &'static Sock, fd: Fd, link: Option<Arc<Link>>) -> Counted<Self> {
         let _no_fork = fork::may_not_fork();
         let file = Self::know(sock, fd);
@@ -80,8 +83,10 @@ impl OpenFile {
     }
 
     fn know(sock: &'static Sock, fd: Fd) -> Counted<Self> {
-        sock.listing.pid.store(process::pid(), Ordering::Relaxed);
-        sock.listing.fd.store(fd, Ordering::Relaxed);
+        if fd >= 0 {
+            sock.listing.pid.store(process::pid(), Ordering::Relaxed);
+            sock.listing.fd.store(fd, Ordering::Relaxed);
+        }
         let file = fdtable::FILES.put(Self {
             sock,
             fd: AtomicI32::new(fd),
@@ -89,6 +94,7 @@ impl OpenFile {
             ended: AtomicBool::new(false),
             left: AtomicBool::new(false),
             inherited: AtomicBool::new(false),
+            is_for_child: AtomicBool::new(false),
             kept: AtomicI32::new(-1),
             mailbox: AtomicI32::new(-1),
             clc: AtomicI32::new(-1),
@@ -97,6 +103,10 @@ impl OpenFile {
             confirmed: OnceLock::new(),
             watchers: Mutex::new(Vec::new()),
         });
+        if fd < 0 {
+            file.descriptors.store(0, Ordering::Relaxed);
+            return file;
+        }
         // A number that comes back from the kernel is free: what the table may still hold there was closed unseen.
         if let Some(stale) = fdtable::set(fd, Some(file.clone())) {
             crate::socket::close::forget_unseen(&stale, fd);

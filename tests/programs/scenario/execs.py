@@ -222,6 +222,56 @@ def moved_to_stdio_client(at):
     say("then", until_end(peer))
 
 
+def spawn(peer, program, *words):
+    """A child made by posix_spawn has the connection as input and output; another descriptor of it is closed there."""
+    actions = [(os.POSIX_SPAWN_DUP2, peer.fileno(), 0), (os.POSIX_SPAWN_DUP2, peer.fileno(), 1)]
+    return os.posix_spawnp(program, [program, *words], os.environ, file_actions=actions)
+
+
+def spawned_server(at):
+    """Before it moved, and after; the parent closes it at once."""
+    for peer in (at.open(), at.moved()):
+        child = spawn(peer, "sed", "-u", "s/^/got /")
+        peer.close()
+        say("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def spawned_client(at):
+    for peer in (at.open(), at.moved()):
+        for number in range(30):
+            peer.sendall(b"line %d\n" % number)
+            expected = b"got line %d\n" % number
+            assert exactly(peer, len(expected)) == expected
+        peer.shutdown(socket.SHUT_WR)
+        say("then", until_end(peer))
+
+
+def spawned_beside_server(at):
+    """Children come and go, with and without the connection, while the parent goes on with it."""
+    peer = at.moved()
+    for turn in range(3):
+        child = spawn(peer, "echo", "child %d" % turn)
+        say("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        at.warm(peer, 5)
+        os.set_inheritable(peer.fileno(), turn == 1)
+        child = os.posix_spawn("/bin/true", ["true"], os.environ)
+        say("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        say("no such", attempt(os.posix_spawn, "/no/such/program", ["program"], os.environ))
+        at.warm(peer, 5)
+    peer.close()
+    at.meet("closed")
+
+
+def spawned_beside_client(at):
+    peer = at.moved()
+    for turn in range(3):
+        say(exactly(peer, 8))
+        at.warm(peer, 5)
+        at.warm(peer, 5)
+    say("end", peer.recv(1))
+    at.meet("closed")
+
+
 def fails_server(at):
     """There is no such program: this one goes on."""
     peer = at.moved()

@@ -51,6 +51,10 @@ fn adopt(fd: Fd) {
             adopted.insert(cookie, file);
         }
     }
+    // Counted, but closed on the way here.
+    for entry in sockets.values().filter(|entry| !adopted.contains_key(&entry.cookie)) {
+        estate.count_out(entry);
+    }
 }
 
 fn open_arena(memfd: Fd) -> Option<Inherited> {
@@ -69,37 +73,55 @@ impl Estate {
         let slot: &'static GroupIndex = self.slot(entry.index, |found| found == kind::GROUP)?;
         let peer = Peer { pid: entry.peer_pid, uid: entry.peer_uid };
         let group = Group::inherit(entry.memfd, entry.rings, entry.side, entry.token, peer, slot)?;
-        // The bells of the program before are gone.
-        entry.waiters.iter().for_each(|waiter| group.forget_waiter(*waiter));
+        if !self.letter.to_child {
+            // The bells of the program before are gone.
+            entry.waiters.iter().for_each(|waiter| group.forget_waiter(*waiter));
+        }
         Some(group)
     }
 
+    fn sock(&self, entry: &SocketEntry) -> Option<&'static Sock> {
+        self.slot(entry.sock, |found| matches!(found, kind::INIT | kind::LISTEN | kind::CONNECTION))
+    }
+
+    /// `Some(None)`: it has not moved. `None`: it has, and its memory is not here.
+    fn link(&self, entry: &SocketEntry) -> Option<Option<Arc<Link>>> {
+        let Some(place) = entry.link else { return Some(None) };
+        let group = self.groups.get(place.group)?.as_ref()?;
+        Link::inherit(group.clone(), place.conn, place.generation).map(Some)
+    }
+
     fn adopt(&self, entry: &SocketEntry, fd: Fd) -> Option<Counted<OpenFile>> {
-        let sock: &'static Sock =
-            self.slot(entry.sock, |found| matches!(found, kind::INIT | kind::LISTEN | kind::CONNECTION))?;
-        let mut link = None;
-        if let Some(place) = entry.link {
-            let group = self.groups.get(place.group)?.as_ref()?;
-            link = Some(Link::inherit(group.clone(), place.conn, place.generation)?);
-        }
-        let is_alone = sock.holders.load(Ordering::Acquire) == 1;
-        if let (Some(link), Some(place)) = (&link, entry.link) {
-            let line = &link.own().wait;
-            if is_alone {
-                line.waiters.store(0, Ordering::Release);
-                sock.unlisted.store(0, Ordering::Relaxed);
-            }
-            for slot in &self.letter.groups[place.group].waiters {
-                let number = *slot as u16 + 1;
-                waiting::remove_waiter(line, number);
-                waiting::remove_waiter(line, number | waiter::WANTS_READY);
-            }
-        }
-        if is_alone && sock.phase() < phase::SMC {
-            // Threads of the program before that were inside the kernel never came back to say so.
-            sock.kernel_writers.store(0, Ordering::Release);
+        let (sock, link) = (self.sock(entry)?, self.link(entry)?);
+        if !self.letter.to_child {
+            self.forget_the_dead(entry, sock, link.as_deref());
         }
         Some(OpenFile::inherit(sock, fd, link))
+    }
+
+    fn count_out(&self, entry: &SocketEntry) {
+        if let (Some(sock), Some(link)) = (self.sock(entry), self.link(entry)) {
+            drop(OpenFile::inherit(sock, -1, link));
+        }
+    }
+
+    /// Threads and waiters of the program that ran in this process before are gone, and never said so.
+    fn forget_the_dead(&self, entry: &SocketEntry, sock: &Sock, link: Option<&Link>) {
+        let is_alone = sock.holders.load(Ordering::Acquire) == 1;
+        if is_alone && sock.phase() < phase::SMC {
+            sock.kernel_writers.store(0, Ordering::Release);
+        }
+        let (Some(link), Some(place)) = (link, entry.link) else { return };
+        let line = &link.own().wait;
+        if is_alone {
+            line.waiters.store(0, Ordering::Release);
+            sock.unlisted.store(0, Ordering::Relaxed);
+        }
+        for slot in &self.letter.groups[place.group].waiters {
+            let number = *slot as u16 + 1;
+            waiting::remove_waiter(line, number);
+            waiting::remove_waiter(line, number | waiter::WANTS_READY);
+        }
     }
 }
 

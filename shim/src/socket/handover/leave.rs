@@ -1,6 +1,6 @@
 //! Before exec: what ends, what is handed over, what cannot be.
 
-use super::letter::{GroupEntry, Letter, LinkEntry, Place, SocketEntry};
+use super::envelope::Envelope;
 use super::next::Next;
 use crate::fdtable;
 use crate::fork;
@@ -9,7 +9,6 @@ use crate::process;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::group::{self, Group};
-use preloop_shm::arena::{self, Slot};
 use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call};
@@ -35,7 +34,7 @@ impl Leaving {
 }
 
 /// A socket, and a descriptor of it that stays open.
-type Staying = (Fd, Counted<OpenFile>);
+pub type Staying = (Fd, Counted<OpenFile>);
 
 /// Sockets whose descriptors are all close-on-exec, and those that stay.
 fn sort() -> (Vec<Counted<OpenFile>>, Vec<Staying>) {
@@ -74,14 +73,14 @@ pub fn before_exec(next: impl FnOnce() -> Next) -> Result<Leaving, Errno> {
             Next::Bare => {}
             Next::Preloaded => {
                 staying.iter().for_each(|(fd, file)| letter.add(*fd, file));
-                leaving.letter = letter.letter.seal().ok();
+                leaving.letter = letter.seal().ok();
             }
         }
         if leaving.letter.is_none() {
             letter = Envelope::default();
         }
-        let left = staying.iter().filter(|(_, file)| !letter.files.iter().any(|handed| handed.same(file)));
-        leave_behind(left)?;
+        let left = staying.iter().filter(|(_, file)| !letter.hands_over(file));
+        leave_behind(left, is_needed)?;
     }
     leaving.groups = group::all().into_iter().filter(|group| !letter.has(group)).collect();
     leaving.passed = letter.descriptors();
@@ -94,8 +93,15 @@ pub fn before_exec(next: impl FnOnce() -> Next) -> Result<Leaving, Errno> {
     Ok(leaving)
 }
 
-/// The next program will not know of these: they stay on TCP, unless they have moved.
-fn leave_behind<'a>(left: impl Iterator<Item = &'a Staying>) -> Result<(), Errno> {
+/// The next program will not know of these: they stay on TCP, unless they have moved. Then it fails for those that
+/// `is_needed` there.
+///
+/// # Errors
+/// EOPNOTSUPP.
+pub fn leave_behind<'a>(
+    left: impl Iterator<Item = &'a Staying>,
+    is_needed: impl Fn(Fd, &OpenFile) -> bool,
+) -> Result<(), Errno> {
     for (fd, file) in left {
         if !clc::pin(file, Decline::OPTION) && is_needed(*fd, file) {
             log::debug(format_args!("exec: descriptor {fd} has moved to shared memory, which the program cannot use"));
@@ -129,67 +135,5 @@ impl Leaving {
     /// The process goes on as it was.
     pub fn exec_failed(self) {
         self.count(true);
-    }
-}
-
-/// A letter that is being written.
-#[derive(Default)]
-struct Envelope {
-    letter: Letter,
-    files: Vec<Counted<OpenFile>>,
-    groups: Vec<Arc<Group>>,
-}
-
-impl Envelope {
-    /// Adds a socket, if what the next program needs for it can be handed over.
-    fn add(&mut self, fd: Fd, file: &Counted<OpenFile>) {
-        let Some(sock) = self.place(file.sock) else { return };
-        let Ok(cookie) = call::cookie(fd) else { return };
-        let link = match file.link() {
-            None => None,
-            Some(link) => {
-                let Some(group) = self.group(&link.group) else { return };
-                Some(LinkEntry { group, conn: link.conn, generation: link.generation() })
-            }
-        };
-        self.letter.sockets.push(SocketEntry { cookie, fd, sock, link });
-        self.files.push(file.clone());
-    }
-
-    fn place<T: Slot>(&mut self, slot: &'static T) -> Option<Place> {
-        let place = arena::place_of(slot)?;
-        let known = self.letter.arenas.iter().position(|memfd| *memfd == place.memfd);
-        let arena = known.unwrap_or_else(|| {
-            self.letter.arenas.push(place.memfd);
-            self.letter.arenas.len() - 1
-        });
-        Some(Place { arena, slot: place.slot })
-    }
-
-    fn group(&mut self, group: &Arc<Group>) -> Option<usize> {
-        if let Some(known) = self.groups.iter().position(|other| Arc::ptr_eq(other, group)) {
-            return Some(known);
-        }
-        let index = self.place(group.index())?;
-        self.letter.groups.push(GroupEntry {
-            memfd: group.memfd()?,
-            side: group.side,
-            token: group.token,
-            peer_pid: group.peer.pid,
-            peer_uid: group.peer.uid,
-            rings: group.memory.ring_sizes(),
-            index,
-            waiters: group.waiters(),
-        });
-        self.groups.push(group.clone());
-        Some(self.groups.len() - 1)
-    }
-
-    fn has(&self, group: &Arc<Group>) -> bool {
-        self.groups.iter().any(|other| Arc::ptr_eq(other, group))
-    }
-
-    fn descriptors(&self) -> Vec<Fd> {
-        self.letter.groups.iter().map(|group| group.memfd).chain(self.letter.arenas.iter().copied()).collect()
     }
 }

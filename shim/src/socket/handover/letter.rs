@@ -48,6 +48,8 @@ pub struct SocketEntry {
 /// See the module's text. Arenas are named by the descriptors of their memory.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Letter {
+    /// From a parent, which goes on with its sockets and waiters; not from the program that ran in this process before.
+    pub to_child: bool,
     pub arenas: Vec<Fd>,
     pub groups: Vec<GroupEntry>,
     pub sockets: Vec<SocketEntry>,
@@ -107,7 +109,7 @@ mod tests {
             SocketEntry { cookie: 1 << 60, fd: 0, sock: place, link },
             SocketEntry { cookie: 2, fd: 5, sock: place, link: None },
         ];
-        Letter { arenas: vec![901], groups: vec![group], sockets }
+        Letter { to_child: false, arenas: vec![901], groups: vec![group], sockets }
     }
 
     #[test]

@@ -5,10 +5,14 @@
 //! loses its close-on-exec for as long as the call takes. When the next program starts, and it is preloaded, [`adopt`]
 //! finds the sockets again, under whatever numbers.
 //!
+//! [`spawn`] does the same for a child of posix_spawn(3), where the parent goes on as it was.
+//!
 //! What this process counts for (holders, users) it goes on to count for. A program that cannot be preloaded finds
 //! kernel sockets: what had not moved is pinned to TCP, and what had cannot be used there.
 
 pub mod adopt;
+mod envelope;
 pub mod leave;
 mod letter;
 pub mod next;
+pub mod spawn;
