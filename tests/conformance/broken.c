@@ -124,8 +124,11 @@ static void in_mid_message(void)
     close(s.tcp.peer);
     settle();
     size_t length = swallow(other.peer, got, 2 * big);
-    fact("whole on the other", "%d intact %d", length == big, !memcmp(got, bytes, big));
+    fact("sent whole on the other by itself", "%d", length == big);
     fact("tcp", "%s SO_ERROR %s", polled(s.tcp.near), socket_error(s.tcp.near));
+    fact("unattach the failed one", "%s", result(unattach(s.k, s.tcp.near)));
+    length = swallow(other.peer, got, 2 * big);
+    fact("sent whole on the other then", "%d intact %d", length == big, !memcmp(got, bytes, big));
     fact("then", "%s peer %s", attempt(s.k, 'z', MSG_NOSIGNAL), stream(other.peer));
     /* With no other the message waits for the next one. */
     struct scene t = {.k = kcm(SOCK_DGRAM), .tcp = tcp_pair_with(8192, 8192)};
@@ -138,7 +141,25 @@ static void in_mid_message(void)
     struct tcp next = tcp_pair();
     attach(t.k, next.near, parser_be32());
     length = swallow(next.peer, got, 2 * big);
-    fact("whole on the next", "%d intact %d", length == big, !memcmp(got, bytes, big));
+    fact("sent whole on the next by itself", "%d", length == big);
+    unattach(t.k, t.tcp.near);
+    length = swallow(next.peer, got, 2 * big);
+    fact("sent whole on the next then", "%d intact %d", length == big, !memcmp(got, bytes, big));
+    /* Another message, when there is room for it, finds out too. */
+    struct scene u = {.k = kcm(SOCK_DGRAM), .tcp = tcp_pair_with(8192, 8192)};
+    struct tcp spare = tcp_pair();
+    attach(u.k, u.tcp.near, parser_be32());
+    fact("small enough for another", "%s", result(send(u.k, bytes, 150000, MSG_DONTWAIT)));
+    attach(u.k, spare.near, parser_be32());
+    setsockopt(u.tcp.peer, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    close(u.tcp.peer);
+    settle();
+    fact("another", "%s", result(send(u.k, "n", 1, MSG_DONTWAIT)));
+    length = swallow(spare.peer, got, 2 * big);
+    fact("both on the spare", "%zu", length);
+    fact("a batch and a flush", "%s %s", result(send(u.k, "o", 1, MSG_BATCH)), result(send(u.k, "p", 1, MSG_DONTWAIT)));
+    length = swallow(spare.peer, got, 2 * big);
+    fact("all on the spare", "%zu intact %d", length, length > 150000 && !memcmp(got, bytes, 150000));
     free(bytes);
     free(got);
 }

@@ -208,15 +208,15 @@ static void many_at_once(void)
 static void queued(void)
 {
     struct scene s = scene(SOCK_DGRAM);
-    for (int n = 0; n < 200; n++)
-        send_message(s.tcp.peer, (char)('a' + n % 26), (size_t)n);
+    for (int n = 0; n < 500; n++)
+        send_message(s.tcp.peer, (char)('a' + n % 26), 20);
     int right = 0;
     char buffer[256];
-    for (int n = 0; n < 200; n++) {
-        polled_for(s.k, POLLIN, 2000);
-        right += recv(s.k, buffer, sizeof buffer, 0) == n + 4 && (n == 0 || buffer[4] == 'a' + n % 26);
+    for (int n = 0; n < 500; n++) {
+        polled_for(s.k, POLLIN, quiet);
+        right += recv(s.k, buffer, sizeof buffer, 0) == 24 && buffer[4] == 'a' + n % 26;
     }
-    fact("200 in order", "%d", right);
+    fact("500 in order", "%d", right);
 }
 
 /* Messages wait in TCP, and then at the sender, when nobody takes them; nothing is lost. */
@@ -224,7 +224,7 @@ static void back_pressure(void)
 {
     struct scene s = {.k = kcm(SOCK_DGRAM), .tcp = tcp_pair_with(16384, 16384)};
     set_option(s.k, SOL_SOCKET, SO_RCVBUF, 4096);
-    attach(s.k, s.tcp.near, parser_be32());
+    attach(s.k, s.tcp.near, parser_constant(1004)); /* whatever the segments, the kernel cuts these right */
     char message[1004], buffer[2048];
     int sent = 0, got = 0, right = 0, stalled = 0;
     for (; sent < 5000; sent++) {
