@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 static int listening(struct sockaddr_in *address)
@@ -17,7 +16,8 @@ static int listening(struct sockaddr_in *address)
     socklen_t length = sizeof *address;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (bind(fd, (struct sockaddr *)address, length) || listen(fd, 1) || getsockname(fd, (struct sockaddr *)address, &length))
+    if (bind(fd, (struct sockaddr *)address, length) || listen(fd, 1) ||
+        getsockname(fd, (struct sockaddr *)address, &length))
         die("listen");
     return fd;
 }
@@ -28,7 +28,10 @@ static void errors(void)
     struct sockaddr_in address;
     if (pipe(ends))
         die("pipe");
-    struct { const char *name; int fd; } wrong[] = {
+    struct {
+        const char *name;
+        int fd;
+    } wrong[] = {
         {"fd -1", -1},
         {"fd closed", 999},
         {"pipe", ends[0]},
@@ -48,7 +51,10 @@ static void errors(void)
     struct tcp tcp = tcp_pair();
     const struct bpf_insn zero[] = {MOV_IMM(0, 0), EXIT()};
     const struct bpf_insn two[] = {MOV_IMM(0, 2), EXIT()};
-    struct { const char *name; int fd; } programs[] = {
+    struct {
+        const char *name;
+        int fd;
+    } programs[] = {
         {"bpf -1", -1},
         {"bpf closed", 998},
         {"bpf pipe", ends[0]},
@@ -189,7 +195,8 @@ static void over_ipv6(void)
     socklen_t length = sizeof address;
     int listener = socket(AF_INET6, SOCK_STREAM, 0), peer = socket(AF_INET6, SOCK_STREAM, 0), k = kcm(SOCK_DGRAM);
     if (bind(listener, (struct sockaddr *)&address, length) || listen(listener, 1) ||
-        getsockname(listener, (struct sockaddr *)&address, &length) || connect(peer, (struct sockaddr *)&address, length))
+        getsockname(listener, (struct sockaddr *)&address, &length) ||
+        connect(peer, (struct sockaddr *)&address, length))
         die("IPv6");
     int near = accept(listener, NULL, NULL);
     fact("attach", "%s", result(attach(k, near, parser_be32())));
@@ -217,14 +224,18 @@ static void taken_away(void)
     fact("peer then", "%s", stream(s.tcp.peer));
     send_message(s.tcp.peer, 'C', 1);
     fact("kcm then", "%s", drain(s.k));
-    fact("with another parser", "%s %s", result(unattach(s.k, s.tcp.near)), result(attach(s.k, s.tcp.near, parser_constant(10))));
+    fact("with another parser", "%s %s", result(unattach(s.k, s.tcp.near)),
+         result(attach(s.k, s.tcp.near, parser_constant(10))));
     send_bytes(s.tcp.peer, "0123456789", 10);
     fact("the other parser's", "%s", receive(s.k, 64, 0));
 }
 
 static void partly_assembled(void)
 {
-    static const struct { const char *name; size_t first, second; } list[] = {
+    static const struct {
+        const char *name;
+        size_t first, second;
+    } list[] = {
         {"10 of 24", 10, 0}, {"10 and 5 of 24", 10, 5}, {"2 of the header", 2, 0}, {"2 and 1 of the header", 2, 1}};
     char message[24];
     put_message(message, 'P', 20);
@@ -262,8 +273,14 @@ static void last_socket_closed(void)
     fact("peer", "%s", stream(t.tcp.peer));
 }
 
-static const struct test_case cases[] = {
-    {"errors", errors}, {"descriptors", by_other_descriptors}, {"clone", cloning}, {"data_before", data_before},
-    {"states", states}, {"ipv6", over_ipv6}, {"unattach", taken_away}, {"partial", partly_assembled},
-    {"last_close", last_socket_closed}, {0}};
+static const struct test_case cases[] = {{"errors", errors},
+                                         {"descriptors", by_other_descriptors},
+                                         {"clone", cloning},
+                                         {"data_before", data_before},
+                                         {"states", states},
+                                         {"ipv6", over_ipv6},
+                                         {"unattach", taken_away},
+                                         {"partial", partly_assembled},
+                                         {"last_close", last_socket_closed},
+                                         {0}};
 const struct group group_attach = {"attach", cases};

@@ -137,7 +137,8 @@ static void in_mid_message(void)
     setsockopt(t.tcp.peer, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     close(t.tcp.peer);
     settle();
-    fact("alone", "kcm %s SO_ERROR %s send %s", polled(t.k), socket_error(t.k), result(send(t.k, "x", 1, MSG_DONTWAIT)));
+    fact("alone", "kcm %s SO_ERROR %s send %s", polled(t.k), socket_error(t.k),
+         result(send(t.k, "x", 1, MSG_DONTWAIT)));
     struct tcp next = tcp_pair();
     attach(t.k, next.near, parser_be32());
     length = swallow(next.peer, got, 2 * big);
@@ -187,6 +188,11 @@ static void near_closed(void)
     fact("peer after it", "%s", stream(t.tcp.peer));
 }
 
-static const struct test_case cases[] = {{"peer_closed", peer_closed}, {"error_read", error_read_first}, {"one_of_two", one_of_two},
-                                         {"half", half_closed},        {"mid_message", in_mid_message},  {"near_closed", near_closed}, {0}};
+static const struct test_case cases[] = {{"peer_closed", peer_closed},
+                                         {"error_read", error_read_first},
+                                         {"one_of_two", one_of_two},
+                                         {"half", half_closed},
+                                         {"mid_message", in_mid_message},
+                                         {"near_closed", near_closed},
+                                         {0}};
 const struct group group_broken = {"broken", cases};

@@ -42,8 +42,8 @@ extern const int types[2]; /* SOCK_DGRAM, SOCK_SEQPACKET */
 const char *type_name(int type);
 
 /*
- * Facts. fact(name, format, ...) is print_fact with up to eight values, which are evaluated from left to right: C leaves
- * the order of a function's arguments open, and here most of them act.
+ * Facts. fact(name, format, ...) is print_fact with up to eight values, which are evaluated from left to right: C
+ * leaves the order of a function's arguments open, and here most of them act.
  */
 void print_fact(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
 #define FACT_COUNT(_0, _1, _2, _3, _4, _5, _6, _7, _8, n, ...) FACT_##n

@@ -21,10 +21,20 @@ static size_t put_all(char *to, const char *sizes)
 
 static int load_bytes_parser(void)
 {
-    const struct bpf_insn insns[] = {
-        MOV_REG(6, 1), STORE_IMM(BPF_W, 10, -4, 0), MOV_IMM(2, 0), MOV_REG(3, 10), ADD_IMM(3, -4), MOV_IMM(4, 4),
-        CALL(BPF_FUNC_skb_load_bytes), JUMP_IMM(BPF_JEQ, 0, 0, 2), MOV_IMM(0, 0), EXIT(),
-        LOAD(BPF_W, 0, 10, -4), TO_NETWORK_ORDER(0, 32), ADD_IMM(0, 4), EXIT()};
+    const struct bpf_insn insns[] = {MOV_REG(6, 1),
+                                     STORE_IMM(BPF_W, 10, -4, 0),
+                                     MOV_IMM(2, 0),
+                                     MOV_REG(3, 10),
+                                     ADD_IMM(3, -4),
+                                     MOV_IMM(4, 4),
+                                     CALL(BPF_FUNC_skb_load_bytes),
+                                     JUMP_IMM(BPF_JEQ, 0, 0, 2),
+                                     MOV_IMM(0, 0),
+                                     EXIT(),
+                                     LOAD(BPF_W, 0, 10, -4),
+                                     TO_NETWORK_ORDER(0, 32),
+                                     ADD_IMM(0, 4),
+                                     EXIT()};
     int program = load(BPF_PROG_TYPE_SOCKET_FILTER, insns, LENGTH_OF(insns));
     if (program < 0)
         die("loading a parser with skb_load_bytes");
@@ -75,8 +85,10 @@ static void split(void)
     for (size_t i = 0; i < end; i++)
         send_bytes(s.tcp.peer, bytes + i, 1);
     fact("byte by byte without a pause", "%s", drain(s.k));
-    static const struct { const char *sizes; size_t cut; } cuts[] = {
-        {"6,6,6", 12}, {"6,6,6", 16}, {"6,6,6", 10}, {"2,9", 8}, {"2,9", 12}, {"9", 2}, {"9", 4}, {"9", 6}};
+    static const struct {
+        const char *sizes;
+        size_t cut;
+    } cuts[] = {{"6,6,6", 12}, {"6,6,6", 16}, {"6,6,6", 10}, {"2,9", 8}, {"2,9", 12}, {"9", 2}, {"9", 4}, {"9", 6}};
     for (size_t i = 0; i < LENGTH_OF(cuts); i++) {
         struct scene t = scene(SOCK_DGRAM);
         const char *name = text("%s cut at %zu", cuts[i].sizes, cuts[i].cut);
@@ -155,6 +167,11 @@ static void two_muxes(void)
     fact("sendmmsg received", "%s", drain(left));
 }
 
-static const struct test_case cases[] = {{"one_segment", one_segment}, {"segments", own_segments}, {"split", split},
-                                         {"large", large}, {"near_limit", near_the_limit}, {"kcm_to_kcm", two_muxes}, {0}};
+static const struct test_case cases[] = {{"one_segment", one_segment},
+                                         {"segments", own_segments},
+                                         {"split", split},
+                                         {"large", large},
+                                         {"near_limit", near_the_limit},
+                                         {"kcm_to_kcm", two_muxes},
+                                         {0}};
 const struct group group_cut = {"cut", cases};

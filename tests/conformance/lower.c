@@ -26,14 +26,18 @@ static void reset_by(int fd)
 
 static void ends(void)
 {
-    static const struct { const char *name; const char *bytes; size_t length; int reset; } list[] = {
-        {"FIN", "", 0, 0},
-        {"message and FIN", "\0\0\0\3mmm", 7, 0},
-        {"FIN in mid-message", "\0\0\0\144ffffff", 10, 0},
-        {"FIN in the header", "\0\0", 2, 0},
-        {"RST", "", 0, 1},
-        {"message and RST", "\0\0\0\3mmm", 7, 1},
-        {"RST in mid-message", "\0\0\0\144ffffff", 10, 1}};
+    static const struct {
+        const char *name;
+        const char *bytes;
+        size_t length;
+        int reset;
+    } list[] = {{"FIN", "", 0, 0},
+                {"message and FIN", "\0\0\0\3mmm", 7, 0},
+                {"FIN in mid-message", "\0\0\0\144ffffff", 10, 0},
+                {"FIN in the header", "\0\0", 2, 0},
+                {"RST", "", 0, 1},
+                {"message and RST", "\0\0\0\3mmm", 7, 1},
+                {"RST in mid-message", "\0\0\0\144ffffff", 10, 1}};
     for (size_t i = 0; i < LENGTH_OF(list); i++) {
         struct scene s = scene(SOCK_DGRAM);
         if (list[i].length)
@@ -63,16 +67,20 @@ static void ends(void)
     settle();
     int waiting = -1;
     ioctl(t.tcp.near, FIONREAD, &waiting);
-    fact("30 of 104 in two segments, FIN", "FIONREAD %d raw %s kcm %s", waiting, receive(t.tcp.near, 64, 0), drain(t.k));
+    fact("30 of 104 in two segments, FIN", "FIONREAD %d raw %s kcm %s", waiting, receive(t.tcp.near, 64, 0),
+         drain(t.k));
 }
 
 static void own_shutdown(void)
 {
-    static const struct { const char *name; int how; } list[] = {{"RD", SHUT_RD}, {"WR", SHUT_WR}, {"RDWR", SHUT_RDWR}};
+    static const struct {
+        const char *name;
+        int how;
+    } list[] = {{"RD", SHUT_RD}, {"WR", SHUT_WR}, {"RDWR", SHUT_RDWR}};
     for (size_t i = 0; i < LENGTH_OF(list); i++) {
         struct scene s = scene(SOCK_DGRAM);
-        fact(text("%s", list[i].name), "%s tcp %s SO_ERROR %s", result(shutdown(s.tcp.near, list[i].how)), polled(s.tcp.near),
-             socket_error(s.tcp.near));
+        fact(text("%s", list[i].name), "%s tcp %s SO_ERROR %s", result(shutdown(s.tcp.near, list[i].how)),
+             polled(s.tcp.near), socket_error(s.tcp.near));
         fact(text("%s, peer", list[i].name), "%s", stream(s.tcp.peer));
         if (send(s.tcp.peer, "\0\0\0\2rr", 6, MSG_NOSIGNAL) == 6)
             fact(text("%s, message after it", list[i].name), "%s", drain(s.k));
@@ -101,11 +109,13 @@ static void assembly_time(void)
     send_bytes(s.tcp.peer, message, 10);
     for (int i = 0; i < 4; i++)
         settle();
-    fact("beyond it", "%s SO_ERROR %s kcm %s SO_ERROR %s", polled(s.tcp.near), socket_error(s.tcp.near), polled(s.k), socket_error(s.k));
+    fact("beyond it", "%s SO_ERROR %s kcm %s SO_ERROR %s", polled(s.tcp.near), socket_error(s.tcp.near), polled(s.k),
+         socket_error(s.k));
     send_bytes(s.tcp.peer, message + 10, 14);
     fact("the rest then", "kcm %s raw %s", drain(s.k), stream(s.tcp.near));
     fact("send then", "%s peer %s", result(send(s.k, "out", 3, 0)), stream(s.tcp.peer));
-    fact("unattach and attach", "%s %s", result(unattach(s.k, s.tcp.near)), result(attach(s.k, s.tcp.near, parser_be32())));
+    fact("unattach and attach", "%s %s", result(unattach(s.k, s.tcp.near)),
+         result(attach(s.k, s.tcp.near, parser_be32())));
     send_bytes(s.tcp.peer, message, 24);
     fact("works again", "%s", drain(s.k));
     /* Bytes that trickle in do not prolong it. */
@@ -191,6 +201,11 @@ static void urgent(void)
     fact("message after it", "%s", drain(s.k));
 }
 
-static const struct test_case cases[] = {{"ends", ends},          {"shutdown", own_shutdown}, {"assembly", assembly_time},
-                                         {"reads", raw_reads},    {"writes", raw_writes},     {"urgent", urgent}, {0}};
+static const struct test_case cases[] = {{"ends", ends},
+                                         {"shutdown", own_shutdown},
+                                         {"assembly", assembly_time},
+                                         {"reads", raw_reads},
+                                         {"writes", raw_writes},
+                                         {"urgent", urgent},
+                                         {0}};
 const struct group group_lower = {"lower", cases};

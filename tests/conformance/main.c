@@ -15,16 +15,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum { case_seconds = 12 };
 
 static const struct group *const groups[] = {
-    &group_socket, &group_options, &group_attach, &group_parser,   &group_cut,   &group_receive,
-    &group_send,   &group_queue,   &group_broken, &group_transfer, &group_ready, &group_lower,
-    &group_steer,  &group_process, &group_threads, &group_proc,    &group_bpf,
+    &group_socket, &group_options, &group_attach,  &group_parser,   &group_cut,   &group_receive,
+    &group_send,   &group_queue,   &group_broken,  &group_transfer, &group_ready, &group_lower,
+    &group_steer,  &group_process, &group_threads, &group_proc,     &group_bpf,
 };
 
 char *program_path;
@@ -105,8 +104,7 @@ static int executed(char **argv)
     case_name = "program";
     if (!strcmp(argv[2], "exists"))
         printf("%d", option(fd, SOL_SOCKET, SO_TYPE));
-    else if (!strcmp(argv[2], "talk"))
-    {
+    else if (!strcmp(argv[2], "talk")) {
         const char *got = receive(fd, 64, MSG_DONTWAIT);
         printf("%s then %s", got, result(send(fd, "exec", 4, MSG_EOR)));
     }

@@ -10,7 +10,10 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define NAMED(name) {#name, name}
+#define NAMED(name)                                                                                                    \
+    {                                                                                                                  \
+#name, name                                                                                                    \
+    }
 struct named {
     const char *name;
     int value;
@@ -19,9 +22,9 @@ struct named {
 static void defaults(void)
 {
     static const struct named list[] = {
-        NAMED(SO_TYPE),   NAMED(SO_DOMAIN), NAMED(SO_PROTOCOL), NAMED(SO_ERROR),     NAMED(SO_ACCEPTCONN),
-        NAMED(SO_RCVLOWAT), NAMED(SO_SNDLOWAT),  NAMED(SO_REUSEADDR),
-        NAMED(SO_KEEPALIVE), NAMED(SO_BROADCAST), NAMED(SO_PRIORITY), NAMED(SO_MARK), NAMED(SO_OOBINLINE)};
+        NAMED(SO_TYPE),     NAMED(SO_DOMAIN),   NAMED(SO_PROTOCOL),  NAMED(SO_ERROR),     NAMED(SO_ACCEPTCONN),
+        NAMED(SO_RCVLOWAT), NAMED(SO_SNDLOWAT), NAMED(SO_REUSEADDR), NAMED(SO_KEEPALIVE), NAMED(SO_BROADCAST),
+        NAMED(SO_PRIORITY), NAMED(SO_MARK),     NAMED(SO_OOBINLINE)};
     for (int i = 0; i < 2; i++) {
         int k = kcm(types[i]), copy = clone_of(k);
         for (size_t n = 0; n < LENGTH_OF(list); n++) {
@@ -78,8 +81,8 @@ static void times(void)
         socklen_t length = sizeof time;
         fact(text("%s set", list[i].name), "%s", result(setsockopt(k, SOL_SOCKET, name, &time, sizeof time)));
         memset(&time, 0, sizeof time);
-        fact(text("%s get", list[i].name), "%s %ld.%06ld length %u", result(getsockopt(k, SOL_SOCKET, name, &time, &length)),
-             (long)time.tv_sec, (long)time.tv_usec, length);
+        fact(text("%s get", list[i].name), "%s %ld.%06ld length %u",
+             result(getsockopt(k, SOL_SOCKET, name, &time, &length)), (long)time.tv_sec, (long)time.tv_usec, length);
         fact(text("%s short", list[i].name), "%s", result(setsockopt(k, SOL_SOCKET, name, &time, 4)));
         time.tv_usec = 1000000;
         fact(text("%s bad", list[i].name), "%s", result(setsockopt(k, SOL_SOCKET, name, &time, sizeof time)));
@@ -151,15 +154,17 @@ static void other_levels(void)
 /* Which options of SOL_SOCKET exist here is the kernel's own affair: only those that every kernel since 4.6 has. */
 static void socket_level(void)
 {
-    static const struct named list[] = {
-        NAMED(SO_DEBUG), NAMED(SO_REUSEADDR), NAMED(SO_TYPE),      NAMED(SO_ERROR),     NAMED(SO_DONTROUTE),
-        NAMED(SO_BROADCAST), NAMED(SO_KEEPALIVE), NAMED(SO_OOBINLINE), NAMED(SO_NO_CHECK), NAMED(SO_PRIORITY),
-        NAMED(SO_PASSCRED), NAMED(SO_TIMESTAMP), NAMED(SO_ACCEPTCONN), NAMED(SO_PROTOCOL), NAMED(SO_DOMAIN),
-        NAMED(SO_RXQ_OVFL), NAMED(SO_LOCK_FILTER), NAMED(SO_SELECT_ERR_QUEUE), NAMED(SO_INCOMING_CPU),
-        NAMED(SO_ZEROCOPY), {"option 999", 999}};
+    static const struct named list[] = {NAMED(SO_DEBUG),        NAMED(SO_REUSEADDR),   NAMED(SO_TYPE),
+                                        NAMED(SO_ERROR),        NAMED(SO_DONTROUTE),   NAMED(SO_BROADCAST),
+                                        NAMED(SO_KEEPALIVE),    NAMED(SO_OOBINLINE),   NAMED(SO_NO_CHECK),
+                                        NAMED(SO_PRIORITY),     NAMED(SO_PASSCRED),    NAMED(SO_TIMESTAMP),
+                                        NAMED(SO_ACCEPTCONN),   NAMED(SO_PROTOCOL),    NAMED(SO_DOMAIN),
+                                        NAMED(SO_RXQ_OVFL),     NAMED(SO_LOCK_FILTER), NAMED(SO_SELECT_ERR_QUEUE),
+                                        NAMED(SO_INCOMING_CPU), NAMED(SO_ZEROCOPY),    {"option 999", 999}};
     int k = kcm(SOCK_DGRAM);
     for (size_t i = 0; i < LENGTH_OF(list); i++) {
-        fact(list[i].name, "get %s set %s", option(k, SOL_SOCKET, list[i].value) == -1 && errno ? text("%s", error_name(errno)) : "ok",
+        fact(list[i].name, "get %s set %s",
+             option(k, SOL_SOCKET, list[i].value) == -1 && errno ? text("%s", error_name(errno)) : "ok",
              result(set_option(k, SOL_SOCKET, list[i].value, 0)));
         errno = 0;
     }
@@ -168,7 +173,8 @@ static void socket_level(void)
     socklen_t length = sizeof linger;
     fact("SO_LINGER", "%s", result(setsockopt(k, SOL_SOCKET, SO_LINGER, &linger, length)));
     memset(&linger, 0, sizeof linger);
-    fact("SO_LINGER reads", "%s %d %d", result(getsockopt(k, SOL_SOCKET, SO_LINGER, &linger, &length)), linger.l_onoff, linger.l_linger);
+    fact("SO_LINGER reads", "%s %d %d", result(getsockopt(k, SOL_SOCKET, SO_LINGER, &linger, &length)), linger.l_onoff,
+         linger.l_linger);
     fact("SO_PEERCRED length", "%s", result(getsockopt(k, SOL_SOCKET, SO_PEERCRED, &linger, &length)));
     char name[16];
     length = sizeof name;
@@ -178,7 +184,7 @@ static void socket_level(void)
     fact("SO_COOKIE", "%s nonzero %d", result(getsockopt(k, SOL_SOCKET, SO_COOKIE, &cookie, &length)), cookie != 0);
 }
 
-static const struct test_case cases[] = {{"defaults", defaults}, {"buffers", buffers},   {"times", times},
-                                         {"timeout", receive_timeout}, {"kcm", kcm_level}, {"levels", other_levels},
-                                         {"socket", socket_level}, {0}};
+static const struct test_case cases[] = {
+    {"defaults", defaults}, {"buffers", buffers},     {"times", times},         {"timeout", receive_timeout},
+    {"kcm", kcm_level},     {"levels", other_levels}, {"socket", socket_level}, {0}};
 const struct group group_options = {"options", cases};

@@ -21,8 +21,8 @@ static void answers(void)
         const char *got = drain(s.k);
         ioctl(s.tcp.near, FIONREAD, &waiting);
         const char *tcp = polled(s.tcp.near), *error = socket_error(s.tcp.near);
-        fact(text("answer %d", list[i]), "kcm %s tcp %s SO_ERROR %s FIONREAD %d kcm SO_ERROR %s", got, tcp, error, waiting,
-             socket_error(s.k));
+        fact(text("answer %d", list[i]), "kcm %s tcp %s SO_ERROR %s FIONREAD %d kcm SO_ERROR %s", got, tcp, error,
+             waiting, socket_error(s.k));
         send_bytes(s.tcp.peer, "abcde", 5);
         const char *then = drain(s.k);
         fact(text("answer %d, 5 more", list[i]), "kcm %s raw %s tcp %s unattach %s", then, stream(s.tcp.near),
@@ -45,9 +45,11 @@ static void high_bits(void)
 /* Answers that come only when some of the message was seen before. */
 static void later(void)
 {
-    static const struct { const char *name; int value; } list[] = {
-        {"1 after 2", 1}, {"2 after 2", 2}, {"3 after 2", 3}, {"8 after 2", 8}, {"9 after 2", 9}, {"0 after 2", 0},
-        {"-86 after 2", -86}, {"-5 after 2", -5}};
+    static const struct {
+        const char *name;
+        int value;
+    } list[] = {{"1 after 2", 1}, {"2 after 2", 2}, {"3 after 2", 3},     {"8 after 2", 8},
+                {"9 after 2", 9}, {"0 after 2", 0}, {"-86 after 2", -86}, {"-5 after 2", -5}};
     for (size_t i = 0; i < LENGTH_OF(list); i++) {
         /* 0 until the third byte can be loaded. */
         const struct bpf_insn insns[] = {MOV_REG(6, 1), LOAD_ABS(BPF_B, 2), MOV_IMM(0, list[i].value), EXIT()};
@@ -64,20 +66,33 @@ static void later(void)
 /* A parser that counts how often it is called, and writes down how much it was shown. */
 static int recording_parser(int map)
 {
-    const struct bpf_insn insns[] = {
-        MOV_REG(6, 1),
-        STORE_IMM(BPF_W, 10, -4, 0), MOV_REG(2, 10), ADD_IMM(2, -4), LOAD_MAP(1, map),
-        CALL(BPF_FUNC_map_lookup_elem),
-        JUMP_IMM(BPF_JNE, 0, 0, 2), MOV_IMM(0, 0), EXIT(),
-        MOV_REG(7, 0),
-        LOAD(BPF_W, 8, 7, 0),                 /* calls so far */
-        MOV_REG(9, 8), ADD_IMM(9, 1), STORE(BPF_W, 7, 9, 0),
-        JUMP_IMM(BPF_JGT, 8, 14, 10),
-        ADD_IMM(8, 1), STORE(BPF_W, 10, 8, -4), MOV_REG(2, 10), ADD_IMM(2, -4), LOAD_MAP(1, map),
-        CALL(BPF_FUNC_map_lookup_elem),
-        JUMP_IMM(BPF_JEQ, 0, 0, 2),
-        LOAD(BPF_W, 8, 6, offsetof(struct __sk_buff, len)), STORE(BPF_W, 0, 8, 0),
-        LOAD_ABS(BPF_W, 0), ADD_IMM(0, 4), EXIT()};
+    const struct bpf_insn insns[] = {MOV_REG(6, 1),
+                                     STORE_IMM(BPF_W, 10, -4, 0),
+                                     MOV_REG(2, 10),
+                                     ADD_IMM(2, -4),
+                                     LOAD_MAP(1, map),
+                                     CALL(BPF_FUNC_map_lookup_elem),
+                                     JUMP_IMM(BPF_JNE, 0, 0, 2),
+                                     MOV_IMM(0, 0),
+                                     EXIT(),
+                                     MOV_REG(7, 0),
+                                     LOAD(BPF_W, 8, 7, 0), /* calls so far */
+                                     MOV_REG(9, 8),
+                                     ADD_IMM(9, 1),
+                                     STORE(BPF_W, 7, 9, 0),
+                                     JUMP_IMM(BPF_JGT, 8, 14, 10),
+                                     ADD_IMM(8, 1),
+                                     STORE(BPF_W, 10, 8, -4),
+                                     MOV_REG(2, 10),
+                                     ADD_IMM(2, -4),
+                                     LOAD_MAP(1, map),
+                                     CALL(BPF_FUNC_map_lookup_elem),
+                                     JUMP_IMM(BPF_JEQ, 0, 0, 2),
+                                     LOAD(BPF_W, 8, 6, offsetof(struct __sk_buff, len)),
+                                     STORE(BPF_W, 0, 8, 0),
+                                     LOAD_ABS(BPF_W, 0),
+                                     ADD_IMM(0, 4),
+                                     EXIT()};
     int program = load(BPF_PROG_TYPE_SOCKET_FILTER, insns, LENGTH_OF(insns));
     if (program < 0)
         die("loading a parser with a map");
@@ -107,7 +122,11 @@ static const char *calls_seen(int map)
 
 static void calls(void)
 {
-    static const struct { const char *name; size_t sizes[4]; size_t cuts[9]; } list[] = {
+    static const struct {
+        const char *name;
+        size_t sizes[4];
+        size_t cuts[9];
+    } list[] = {
         {"one message", {5}, {9}},
         {"three equal in one segment", {3, 3, 3}, {21}},
         {"byte by byte", {2}, {1, 1, 1, 1, 1, 1}},
@@ -135,8 +154,10 @@ static void calls(void)
 static void too_long(void)
 {
     enum { asked = 4096 };
-    static const struct { const char *name; int over, percent; } list[] = {
-        {"limit + 1", 1, 100}, {"limit * 4", 0, 400}, {"a quarter", 0, 25}, {"an eighth", 0, 12}};
+    static const struct {
+        const char *name;
+        int over, percent;
+    } list[] = {{"limit + 1", 1, 100}, {"limit * 4", 0, 400}, {"a quarter", 0, 25}, {"an eighth", 0, 12}};
     for (size_t i = 0; i < LENGTH_OF(list); i++) {
         struct scene s = {.k = kcm(SOCK_DGRAM), .tcp = tcp_pair_with(asked, 0)};
         int limit = option(s.tcp.near, SOL_SOCKET, SO_RCVBUF);
@@ -158,8 +179,10 @@ static void too_long(void)
         if (!strcmp(error, "EMSGSIZE")) {
             char first[4] = {0};
             ssize_t raw = recv(s.tcp.near, first, 4, 0);
-            fact(text("%s, raw", list[i].name), "%s %s send %s", result(raw), quoted(first, 4), result(send(s.k, "s", 1, 0)));
-            fact(text("%s, peer", list[i].name), "%s unattach %s", stream(s.tcp.peer), result(unattach(s.k, s.tcp.near)));
+            fact(text("%s, raw", list[i].name), "%s %s send %s", result(raw), quoted(first, 4),
+                 result(send(s.k, "s", 1, 0)));
+            fact(text("%s, peer", list[i].name), "%s unattach %s", stream(s.tcp.peer),
+                 result(unattach(s.k, s.tcp.near)));
         }
         free(message);
     }
@@ -211,7 +234,12 @@ static void good_then_bad(void)
     fact("anew", "%s", drain(s.k));
 }
 
-static const struct test_case cases[] = {{"answers", answers},   {"bits", high_bits},       {"later", later},
-                                         {"calls", calls},       {"too_long", too_long},    {"limit", limit_of_tcp},
-                                         {"recovery", good_then_bad}, {0}};
+static const struct test_case cases[] = {{"answers", answers},
+                                         {"bits", high_bits},
+                                         {"later", later},
+                                         {"calls", calls},
+                                         {"too_long", too_long},
+                                         {"limit", limit_of_tcp},
+                                         {"recovery", good_then_bad},
+                                         {0}};
 const struct group group_parser = {"parser", cases};

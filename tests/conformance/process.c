@@ -190,7 +190,8 @@ static int pass(int channel, int fd)
 {
     char control[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec part = {"x", 1};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
     struct cmsghdr *first = CMSG_FIRSTHDR(&header);
     first->cmsg_level = SOL_SOCKET;
     first->cmsg_type = SCM_RIGHTS;
@@ -203,7 +204,8 @@ static int passed(int channel)
 {
     char control[CMSG_SPACE(sizeof(int))], byte;
     struct iovec part = {&byte, 1};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
     int fd = -1;
     if (recvmsg(channel, &header, 0) == 1 && CMSG_FIRSTHDR(&header))
         memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&header)), sizeof fd);
@@ -248,7 +250,12 @@ static void handed_over(void)
     fact("in flight", "%s", drain(back));
 }
 
-static const struct test_case cases[] = {{"fork", forked},     {"parent_closes", parent_closes}, {"child_attaches", child_attaches},
-                                         {"shared", shared_receiving}, {"dup", duplicated},       {"exec", executed},
-                                         {"rights", handed_over}, {0}};
+static const struct test_case cases[] = {{"fork", forked},
+                                         {"parent_closes", parent_closes},
+                                         {"child_attaches", child_attaches},
+                                         {"shared", shared_receiving},
+                                         {"dup", duplicated},
+                                         {"exec", executed},
+                                         {"rights", handed_over},
+                                         {0}};
 const struct group group_process = {"process", cases};

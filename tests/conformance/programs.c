@@ -19,7 +19,7 @@ int load(int program_type, const struct bpf_insn *insns, size_t count)
     attributes.prog_type = (uint32_t)program_type;
     attributes.insns = (uint64_t)(uintptr_t)insns;
     attributes.insn_cnt = (uint32_t)count;
-    attributes.license = (uint64_t)(uintptr_t)"GPL";
+    attributes.license = (uint64_t)(uintptr_t) "GPL";
     return bpf_call(BPF_PROG_LOAD, &attributes, sizeof attributes);
 }
 

@@ -119,7 +119,8 @@ static void stalled_clones(void)
     struct scene s = narrow(SOCK_DGRAM);
     int copy = clone_of(s.k), third = clone_of(s.k);
     send(s.k, bulk(), million, MSG_DONTWAIT);
-    fact("clones send", "%s %s %s", result(send(copy, "B1", 2, 0)), result(send(third, "C1", 2, 0)), result(send(copy, "B2", 2, 0)));
+    fact("clones send", "%s %s %s", result(send(copy, "B1", 2, 0)), result(send(third, "C1", 2, 0)),
+         result(send(copy, "B2", 2, 0)));
     fact("peer", "%s", flood(s.tcp.peer));
     /* With a second TCP socket nobody waits for the stalled one. */
     struct scene t = narrow(SOCK_DGRAM);
@@ -204,7 +205,13 @@ static void no_partial_sends(void)
     }
 }
 
-static const struct test_case cases[] = {{"unattached", unattached},     {"limit", unattached_limit},  {"stalled", stalled},
-                                         {"clones", stalled_clones},     {"blocked", waits_for_room},  {"close", closed_in_the_middle},
-                                         {"unattach", unattached_in_the_middle}, {"whole", no_partial_sends}, {0}};
+static const struct test_case cases[] = {{"unattached", unattached},
+                                         {"limit", unattached_limit},
+                                         {"stalled", stalled},
+                                         {"clones", stalled_clones},
+                                         {"blocked", waits_for_room},
+                                         {"close", closed_in_the_middle},
+                                         {"unattach", unattached_in_the_middle},
+                                         {"whole", no_partial_sends},
+                                         {0}};
 const struct group group_queue = {"queue", cases};

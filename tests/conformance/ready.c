@@ -69,8 +69,8 @@ static void by_select(void)
         FD_SET(s.k, &other);
         struct timeval time = {0};
         int count = select(s.k + 1, &in, &out, &other, &time);
-        fact(n ? "a message" : "idle", "%d in %d out %d except %d", count, FD_ISSET(s.k, &in) != 0, FD_ISSET(s.k, &out) != 0,
-             FD_ISSET(s.k, &other) != 0);
+        fact(n ? "a message" : "idle", "%d in %d out %d except %d", count, FD_ISSET(s.k, &in) != 0,
+             FD_ISSET(s.k, &out) != 0, FD_ISSET(s.k, &other) != 0);
         send_message(s.tcp.peer, 'a', 1);
         settle();
     }
@@ -266,7 +266,8 @@ static void herd(void)
     fact("poll, four sockets, 4 messages", "%s of 4", woken(4, 4, by_poll));
 }
 
-static const struct test_case cases[] = {{"levels", levels}, {"select", by_select}, {"edges", edges}, {"room", edges_of_room},
-                                         {"oneshot", one_shot}, {"mux", sockets_of_one_mux}, {"tcp", tcp_while_attached},
-                                         {"herd", herd}, {0}};
+static const struct test_case cases[] = {
+    {"levels", levels},          {"select", by_select}, {"edges", edges},
+    {"room", edges_of_room},     {"oneshot", one_shot}, {"mux", sockets_of_one_mux},
+    {"tcp", tcp_while_attached}, {"herd", herd},        {0}};
 const struct group group_ready = {"ready", cases};

@@ -80,7 +80,8 @@ static void nothing(void)
         fact(text("%s recv of 0, next", type), "%s", receive(s.k, 64, 0));
         send_message(s.tcp.peer, 'm', 4);
         polled_for(s.k, POLLIN, quiet);
-        fact(text("%s no iovec", type), "%s %s", result(recvmsg(s.k, &no_parts, 0)), message_flags((unsigned)no_parts.msg_flags));
+        fact(text("%s no iovec", type), "%s %s", result(recvmsg(s.k, &no_parts, 0)),
+             message_flags((unsigned)no_parts.msg_flags));
         fact(text("%s no iovec, next", type), "%s", receive(s.k, 64, 0));
     }
 }
@@ -120,19 +121,25 @@ static void names(void)
     unsigned char name[128], control[64], buffer[64];
     struct iovec part = {buffer, sizeof buffer};
     memset(name, 0xee, sizeof name);
-    struct msghdr header = {.msg_name = name, .msg_namelen = sizeof name, .msg_iov = &part, .msg_iovlen = 1,
-                            .msg_control = control, .msg_controllen = sizeof control, .msg_flags = 0x5555};
-    fact("recvmsg", "%s namelen %u controllen %zu flags %s name %s", result(recvmsg(s.k, &header, 0)), header.msg_namelen,
-         header.msg_controllen, message_flags((unsigned)header.msg_flags), quoted(name, 4));
+    struct msghdr header = {.msg_name = name,
+                            .msg_namelen = sizeof name,
+                            .msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = control,
+                            .msg_controllen = sizeof control,
+                            .msg_flags = 0x5555};
+    fact("recvmsg", "%s namelen %u controllen %zu flags %s name %s", result(recvmsg(s.k, &header, 0)),
+         header.msg_namelen, header.msg_controllen, message_flags((unsigned)header.msg_flags), quoted(name, 4));
     header.msg_namelen = sizeof name;
     header.msg_controllen = sizeof control;
     header.msg_flags = 0x5555;
-    fact("recvmsg of nothing", "%s namelen %u controllen %zu flags %#x", result(recvmsg(s.k, &header, 0)), header.msg_namelen,
-         header.msg_controllen, (unsigned)header.msg_flags);
+    fact("recvmsg of nothing", "%s namelen %u controllen %zu flags %#x", result(recvmsg(s.k, &header, 0)),
+         header.msg_namelen, header.msg_controllen, (unsigned)header.msg_flags);
     send_message(s.tcp.peer, 'm', 4);
     polled_for(s.k, POLLIN, quiet);
     socklen_t length = sizeof name;
-    fact("recvfrom", "%s length %u", result(recvfrom(s.k, buffer, sizeof buffer, 0, (struct sockaddr *)name, &length)), length);
+    fact("recvfrom", "%s length %u", result(recvfrom(s.k, buffer, sizeof buffer, 0, (struct sockaddr *)name, &length)),
+         length);
     set_option(s.k, SOL_SOCKET, SO_PASSCRED, 1);
     set_option(s.k, SOL_SOCKET, SO_TIMESTAMP, 1);
     send_message(s.tcp.peer, 'o', 4);
@@ -192,8 +199,8 @@ static void many_at_once(void)
         }
         fact(text("%s count", type), "%s", result(recvmmsg(s.k, headers, 4, MSG_DONTWAIT, NULL)));
         for (int i = 0; i < 3; i++)
-            fact(text("%s message %d", type, i), "%u %s %s", headers[i].msg_len, message_flags((unsigned)headers[i].msg_hdr.msg_flags),
-                 quoted(buffers[i], headers[i].msg_len));
+            fact(text("%s message %d", type, i), "%u %s %s", headers[i].msg_len,
+                 message_flags((unsigned)headers[i].msg_hdr.msg_flags), quoted(buffers[i], headers[i].msg_len));
         fact(text("%s none left", type), "%s", result(recvmmsg(s.k, headers, 4, MSG_DONTWAIT, NULL)));
         fact(text("%s for none", type), "%s", result(recvmmsg(s.k, headers, 0, MSG_DONTWAIT, NULL)));
         struct timespec time = {.tv_nsec = 50000000};
@@ -250,8 +257,16 @@ static void back_pressure(void)
     fact("flows again", "%zu", strlen(drain(s.k)));
 }
 
-static const struct test_case cases[] = {
-    {"sizes", sizes},     {"parts", in_parts},         {"calls", other_calls},   {"nothing", nothing}, {"flags", flags},
-    {"names", names},     {"vectors", vectors},        {"pointers", bad_pointers}, {"recvmmsg", many_at_once},
-    {"queued", queued},   {"back_pressure", back_pressure}, {0}};
+static const struct test_case cases[] = {{"sizes", sizes},
+                                         {"parts", in_parts},
+                                         {"calls", other_calls},
+                                         {"nothing", nothing},
+                                         {"flags", flags},
+                                         {"names", names},
+                                         {"vectors", vectors},
+                                         {"pointers", bad_pointers},
+                                         {"recvmmsg", many_at_once},
+                                         {"queued", queued},
+                                         {"back_pressure", back_pressure},
+                                         {0}};
 const struct group group_receive = {"receive", cases};

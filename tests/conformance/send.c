@@ -135,8 +135,8 @@ static void many_at_once(void)
             for (int n = 0; n < 3; n++)
                 headers[n].msg_hdr = (struct msghdr){.msg_iov = &parts[n], .msg_iovlen = 1};
             const char *sent = result(sendmmsg(s.k, headers, 3, flags[f]));
-            fact(text("%s %s", type, names[f]), "%s lengths %u %u %u peer %s", sent, headers[0].msg_len, headers[1].msg_len,
-                 headers[2].msg_len, stream(s.tcp.peer));
+            fact(text("%s %s", type, names[f]), "%s lengths %u %u %u peer %s", sent, headers[0].msg_len,
+                 headers[1].msg_len, headers[2].msg_len, stream(s.tcp.peer));
             step(s, text("%s %s, then one", type, names[f]), 'z', 1, MSG_EOR);
             fact(text("%s %s, none", type, names[f]), "%s", result(sendmmsg(s.k, headers, 0, 0)));
         }
@@ -179,7 +179,8 @@ static void addresses(void)
     fact("length 0", "%s", result(sendto(s.k, "f", 1, 0, to, 0)));
     char control[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec part = {"g", 1};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
     struct cmsghdr *first = CMSG_FIRSTHDR(&header);
     first->cmsg_level = SOL_SOCKET;
     first->cmsg_type = SCM_RIGHTS;
@@ -192,10 +193,12 @@ static void addresses(void)
 
 static void flags(void)
 {
-    static const struct { const char *name; int flags; } list[] = {
-        {"oob", MSG_OOB}, {"dontroute", MSG_DONTROUTE}, {"confirm", MSG_CONFIRM}, {"fastopen", MSG_FASTOPEN},
-        {"zerocopy", MSG_ZEROCOPY}, {"nosignal", MSG_NOSIGNAL}, {"peek", MSG_PEEK}, {"unknown", 0x01000000},
-        {"internal 0x8000000", 0x8000000}};
+    static const struct {
+        const char *name;
+        int flags;
+    } list[] = {{"oob", MSG_OOB},           {"dontroute", MSG_DONTROUTE}, {"confirm", MSG_CONFIRM},
+                {"fastopen", MSG_FASTOPEN}, {"zerocopy", MSG_ZEROCOPY},   {"nosignal", MSG_NOSIGNAL},
+                {"peek", MSG_PEEK},         {"unknown", 0x01000000},      {"internal 0x8000000", 0x8000000}};
     struct scene s = scene(SOCK_DGRAM);
     for (size_t i = 0; i < LENGTH_OF(list); i++) {
         const char *sent = result(send(s.k, "x", 1, list[i].flags));
@@ -253,7 +256,15 @@ static void one_after_another(void)
     fact("second attached again", "%s %s %s", stream(s.tcp.peer), stream(second.peer), stream(third.peer));
 }
 
-static const struct test_case cases[] = {
-    {"ends", ends},       {"nothing", nothing},   {"batch", batches}, {"open", open_messages},     {"sendmmsg", many_at_once},
-    {"vectors", vectors}, {"address", addresses}, {"flags", flags},   {"pointers", bad_pointers},  {"rotation", one_after_another}, {0}};
+static const struct test_case cases[] = {{"ends", ends},
+                                         {"nothing", nothing},
+                                         {"batch", batches},
+                                         {"open", open_messages},
+                                         {"sendmmsg", many_at_once},
+                                         {"vectors", vectors},
+                                         {"address", addresses},
+                                         {"flags", flags},
+                                         {"pointers", bad_pointers},
+                                         {"rotation", one_after_another},
+                                         {0}};
 const struct group group_send = {"send", cases};

@@ -15,9 +15,12 @@
 
 static void type_and_protocol(void)
 {
-    static const struct { const char *name; int type; } all[] = {
-        {"DGRAM", SOCK_DGRAM}, {"SEQPACKET", SOCK_SEQPACKET}, {"STREAM", SOCK_STREAM}, {"RAW", SOCK_RAW},
-        {"RDM", SOCK_RDM},     {"PACKET", SOCK_PACKET},       {"type 0", 0},           {"type 7", 7}, {"type 15", 15}};
+    static const struct {
+        const char *name;
+        int type;
+    } all[] = {{"DGRAM", SOCK_DGRAM}, {"SEQPACKET", SOCK_SEQPACKET}, {"STREAM", SOCK_STREAM}, {"RAW", SOCK_RAW},
+               {"RDM", SOCK_RDM},     {"PACKET", SOCK_PACKET},       {"type 0", 0},           {"type 7", 7},
+               {"type 15", 15}};
     for (size_t i = 0; i < LENGTH_OF(all); i++) {
         const char *answers[4];
         for (int protocol = -1; protocol < 3; protocol++)
@@ -94,7 +97,8 @@ static void as_a_file(void)
         fact(text("%s preadv2 offset -1", type), "%s", result(preadv2(k, &part, 1, -1, 0)));
         fact(text("%s ftruncate", type), "%s", result(ftruncate(k, 0)));
         fact(text("%s fsync", type), "%s", result(fsync(k)));
-        fact(text("%s mmap", type), "%s", mmap(NULL, 4096, PROT_READ, MAP_SHARED, k, 0) == MAP_FAILED ? error_name(errno) : "mapped");
+        fact(text("%s mmap", type), "%s",
+             mmap(NULL, 4096, PROT_READ, MAP_SHARED, k, 0) == MAP_FAILED ? error_name(errno) : "mapped");
         fact(text("%s fallocate", type), "%s", result(fallocate(k, 0, 0, 1)));
         char link[64] = {0};
         ssize_t length = readlink(text("/proc/self/fd/%d", k), link, sizeof link - 1);
@@ -105,10 +109,15 @@ static void as_a_file(void)
 
 static void requests(void)
 {
-    static const struct { const char *name; unsigned long request; } list[] = {
-        {"FIONREAD", 0x541B},   {"TIOCOUTQ", 0x5411},         {"SIOCATMARK", 0x8905},        {"SIOCGPGRP", 0x8904},
-        {"SIOCGSTAMP", 0x8906}, {"private+3", 0x89E3},        {"private+15", 0x89EF},        {"device", 0x89F0},
-        {"0x1234", 0x1234},     {"SIOCGIFNAME nothing", 0x8910}, {"0x8911", 0x8911},            {"TCGETS", 0x5401}};
+    static const struct {
+        const char *name;
+        unsigned long request;
+    } list[] = {{"FIONREAD", 0x541B},   {"TIOCOUTQ", 0x5411},
+                {"SIOCATMARK", 0x8905}, {"SIOCGPGRP", 0x8904},
+                {"SIOCGSTAMP", 0x8906}, {"private+3", 0x89E3},
+                {"private+15", 0x89EF}, {"device", 0x89F0},
+                {"0x1234", 0x1234},     {"SIOCGIFNAME nothing", 0x8910},
+                {"0x8911", 0x8911},     {"TCGETS", 0x5401}};
     int k = kcm(SOCK_DGRAM), value;
     for (size_t i = 0; i < LENGTH_OF(list); i++) {
         long space[32] = {0};
@@ -143,7 +152,7 @@ static void unprivileged(void)
 {
     int program = parser_be32(), loaded;
     struct tcp tcp = tcp_pair();
-    if (setgid(65534) || setuid(65534))
+    if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
         die("setuid");
     int k = socket(AF_KCM, SOCK_DGRAM, 0);
     fact("socket", "%s", made(k));
@@ -153,7 +162,13 @@ static void unprivileged(void)
     fact("load", "%s", made(loaded));
 }
 
-static const struct test_case cases[] = {{"types", type_and_protocol}, {"flags", flags},       {"pair", pair},
-                                         {"refused", refused},         {"file", as_a_file},    {"ioctl", requests},
-                                         {"fcntl", owner},             {"unprivileged", unprivileged}, {0}};
+static const struct test_case cases[] = {{"types", type_and_protocol},
+                                         {"flags", flags},
+                                         {"pair", pair},
+                                         {"refused", refused},
+                                         {"file", as_a_file},
+                                         {"ioctl", requests},
+                                         {"fcntl", owner},
+                                         {"unprivileged", unprivileged},
+                                         {0}};
 const struct group group_socket = {"socket", cases};

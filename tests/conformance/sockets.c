@@ -149,9 +149,9 @@ const char *receive(int fd, size_t space, int flags)
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
     await(fd);
     ssize_t got = recvmsg(fd, &header, flags);
-    const char *answer =
-        got < 0 ? result(got)
-                : text("%zd %s %s", got, message_flags(header.msg_flags), quoted(buffer, (size_t)got < space ? (size_t)got : space));
+    const char *answer = got < 0 ? result(got)
+                                 : text("%zd %s %s", got, message_flags(header.msg_flags),
+                                        quoted(buffer, (size_t)got < space ? (size_t)got : space));
     free(buffer);
     return answer;
 }
@@ -170,7 +170,8 @@ const char *drain(int kcm_fd)
         int uniform = got > 4;
         for (ssize_t i = 5; i < got; i++)
             uniform &= buffer[i] == buffer[4];
-        const char *what = uniform && buffer[4] >= ' ' && buffer[4] <= '~' ? text("%c", buffer[4]) : quoted(buffer, (size_t)got);
+        const char *what =
+            uniform && buffer[4] >= ' ' && buffer[4] <= '~' ? text("%c", buffer[4]) : quoted(buffer, (size_t)got);
         used += (size_t)snprintf(line + used, sizeof line - used, "%s(%zd),", what, got);
         if (used > sizeof line - 200 || got == 0)
             return text("%s...", line);

@@ -101,7 +101,7 @@ static const char *words(unsigned bits, const struct word *list, size_t count)
 
 const char *events(unsigned value)
 {
-    static const struct word list[] = {{EPOLLIN, "IN"},   {EPOLLPRI, "PRI"}, {EPOLLOUT, "OUT"},    {EPOLLERR, "ERR"},
+    static const struct word list[] = {{EPOLLIN, "IN"},   {EPOLLPRI, "PRI"},  {EPOLLOUT, "OUT"},    {EPOLLERR, "ERR"},
                                        {EPOLLHUP, "HUP"}, {POLLNVAL, "NVAL"}, {EPOLLRDHUP, "RDHUP"}};
     return words(value & (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLERR | EPOLLHUP | POLLNVAL | EPOLLRDHUP), list,
                  LENGTH_OF(list));
@@ -109,8 +109,8 @@ const char *events(unsigned value)
 
 const char *message_flags(unsigned value)
 {
-    static const struct word list[] = {{MSG_EOR, "EOR"}, {MSG_TRUNC, "TRUNC"}, {MSG_CTRUNC, "CTRUNC"},
-                                       {MSG_CMSG_CLOEXEC, "CMSG_CLOEXEC"}};
+    static const struct word list[] = {
+        {MSG_EOR, "EOR"}, {MSG_TRUNC, "TRUNC"}, {MSG_CTRUNC, "CTRUNC"}, {MSG_CMSG_CLOEXEC, "CMSG_CLOEXEC"}};
     return words(value, list, LENGTH_OF(list));
 }
 

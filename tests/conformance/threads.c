@@ -138,6 +138,39 @@ static void closed_meanwhile(void)
     fact("number taken by another file", "%s", outcome(&one));
 }
 
+static void *sleep_in_send(void *argument)
+{
+    struct sleeper *me = argument;
+    me->got = send(me->k, "slept", 5, MSG_NOSIGNAL);
+    me->first = 's';
+    me->error = errno;
+    me->done = 1;
+    return NULL;
+}
+
+/* A sender that sleeps for room: what wakes it. */
+static void sleeping_sender(void)
+{
+    static char bulk[1 << 20];
+    struct sleeper one = {0};
+    struct scene s = scene(SOCK_DGRAM);
+    unattach(s.k, s.tcp.near);
+    send(s.k, bulk, sizeof bulk, 0);
+    fcntl(s.k, F_SETFL, O_RDWR);
+    one.k = s.k;
+    pthread_create(&one.thread, NULL, sleep_in_send, &one);
+    settle();
+    fact("unattached and full", "%s", one.done ? "done" : "sleeps");
+    recv_disable(s.k, 1);
+    int copy = clone_of(s.k);
+    send(copy, "by", 2, 0);
+    fact("a clone sent", "%s", one.done ? "done" : "sleeps");
+    attach(copy, s.tcp.near, parser_be32());
+    static char got[2 << 20];
+    size_t length = swallow(s.tcp.peer, got, sizeof got);
+    fact("attached", "%s, peer %zu", outcome(&one), length);
+}
+
 static void nothing(int number)
 {
     (void)number;
@@ -256,7 +289,8 @@ static void many_receivers(void)
     fact("received", "%ld", sum);
 }
 
-static const struct test_case cases[] = {{"message", woken_by_message}, {"clones", woken_by_clone}, {"not_woken", not_woken},
-                                         {"close", closed_meanwhile},   {"signals", interrupted},   {"senders", many_senders},
-                                         {"receivers", many_receivers}, {0}};
+static const struct test_case cases[] = {
+    {"message", woken_by_message}, {"clones", woken_by_clone},    {"not_woken", not_woken},
+    {"close", closed_meanwhile},   {"sender", sleeping_sender},   {"signals", interrupted},
+    {"senders", many_senders},     {"receivers", many_receivers}, {0}};
 const struct group group_threads = {"threads", cases};

@@ -62,7 +62,8 @@ static void large_file(void)
     size_t one = swallow(tcp.peer, first, size), two = swallow(second.peer, other, size);
     fact("sent", "%zu", sent);
     fact("arrived", "%zu", one + two);
-    fact("whole on one of two", "%d", (one == size && !memcmp(first, bytes, size)) || (two == size && !memcmp(other, bytes, size)));
+    fact("whole on one of two", "%d",
+         (one == size && !memcmp(first, bytes, size)) || (two == size && !memcmp(other, bytes, size)));
 }
 
 static void splice_in(void)
@@ -100,8 +101,14 @@ static const char *piped(int fd)
 
 static void splice_out(void)
 {
-    static const struct { const char *name; unsigned flags; size_t length; } list[] = {
-        {"whole", 0, 64}, {"3 of 8", 0, 3}, {"whole, nonblock", SPLICE_F_NONBLOCK, 64}, {"3 of 8, nonblock", SPLICE_F_NONBLOCK, 3}};
+    static const struct {
+        const char *name;
+        unsigned flags;
+        size_t length;
+    } list[] = {{"whole", 0, 64},
+                {"3 of 8", 0, 3},
+                {"whole, nonblock", SPLICE_F_NONBLOCK, 64},
+                {"3 of 8, nonblock", SPLICE_F_NONBLOCK, 3}};
     for (int i = 0; i < 2; i++) {
         for (size_t n = 0; n < LENGTH_OF(list); n++) {
             struct scene s = scene(types[i]);
@@ -122,9 +129,14 @@ static void splice_out(void)
 /* An empty socket and splice: who waits, and who does not. */
 static void splice_nothing(void)
 {
-    static const struct { const char *name; int mode; unsigned flags; } list[] = {
-        {"blocking", 0, 0}, {"O_NONBLOCK", O_NONBLOCK, 0}, {"SPLICE_F_NONBLOCK", 0, SPLICE_F_NONBLOCK},
-        {"both", O_NONBLOCK, SPLICE_F_NONBLOCK}};
+    static const struct {
+        const char *name;
+        int mode;
+        unsigned flags;
+    } list[] = {{"blocking", 0, 0},
+                {"O_NONBLOCK", O_NONBLOCK, 0},
+                {"SPLICE_F_NONBLOCK", 0, SPLICE_F_NONBLOCK},
+                {"both", O_NONBLOCK, SPLICE_F_NONBLOCK}};
     for (int i = 0; i < 2; i++) {
         for (size_t n = 0; n < LENGTH_OF(list); n++) {
             struct scene s = scene(types[i]);
@@ -143,6 +155,7 @@ static void splice_nothing(void)
     }
 }
 
-static const struct test_case cases[] = {{"sendfile", send_files},  {"large_file", large_file},       {"splice_in", splice_in},
-                                         {"splice_out", splice_out}, {"splice_nothing", splice_nothing}, {0}};
+static const struct test_case cases[] = {{"sendfile", send_files},           {"large_file", large_file},
+                                         {"splice_in", splice_in},           {"splice_out", splice_out},
+                                         {"splice_nothing", splice_nothing}, {0}};
 const struct group group_transfer = {"transfer", cases};

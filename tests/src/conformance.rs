@@ -68,7 +68,8 @@ impl Transcript {
     /// Only the facts of these groups or cases (`group` or `group.case`); of all when there are none.
     pub fn only(mut self, chosen: &[String]) -> Self {
         let wanted = |name: &str| {
-            chosen.is_empty() || chosen.iter().any(|part| name.strip_prefix(part.as_str()).is_some_and(|rest| rest.starts_with('.')))
+            chosen.is_empty()
+                || chosen.iter().any(|part| name.strip_prefix(part.as_str()).is_some_and(|rest| rest.starts_with('.')))
         };
         self.order.retain(|name| wanted(name));
         self.values.retain(|name, _| wanted(name));

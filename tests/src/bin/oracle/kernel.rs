@@ -57,8 +57,8 @@ fn download(dir: &Path) -> Result<()> {
 
 fn one_in(dir: &Path, start: &str) -> Result<PathBuf> {
     let entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
-    let mut found = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(|path| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(start))
-    });
+    let mut found = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(start)));
     found.next().with_context(|| format!("no {start}* in {}", dir.display()))
 }

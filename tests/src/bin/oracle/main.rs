@@ -84,7 +84,9 @@ fn ask_the_kernel(matches: &ArgMatches, dir: &Path, program: &Path, groups: &[St
     let Some((first, others)) = transcripts.split_first() else { bail!("no machine ran") };
     let unsteady: usize = others.iter().map(|other| report_unsteady(first, other)).sum();
     if unsteady > 0 {
-        println!("{unsteady} facts differ from run to run: the conformance program is to be put right. Nothing was written");
+        println!(
+            "{unsteady} facts differ from run to run: the conformance program is to be put right. Nothing was written"
+        );
         return Ok(ExitCode::FAILURE);
     }
     if !groups.is_empty() {
@@ -104,7 +106,5 @@ fn machines(dir: &Path, runs: usize) -> Vec<PathBuf> {
 fn report_unsteady(first: &Transcript, other: &Transcript) -> usize {
     let missing = other.names().filter(|name| first.get(name).is_none());
     let differing = first.names().chain(missing).filter(|name| first.get(name) != other.get(name));
-    differing
-        .map(|name| println!("unsteady: {name}: {:?} and {:?}", first.get(name), other.get(name)))
-        .count()
+    differing.map(|name| println!("unsteady: {name}: {:?} and {:?}", first.get(name), other.get(name))).count()
 }
