@@ -189,6 +189,37 @@ static void states(void)
     fact("after SHUT_RDWR by both", "%s", result(attach(k, shut.near, program)));
 }
 
+/* A connection that comes through while it is attached: that too is a change of state. */
+static void connecting(void)
+{
+    struct sockaddr_in address;
+    int listener = listening(&address), fillers[8], k = kcm(SOCK_DGRAM), peer = -1;
+    int pending = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    for (size_t i = 0; i < LENGTH_OF(fillers); i++) {
+        fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        connect(fillers[i], (struct sockaddr *)&address, sizeof address);
+    }
+    settle();
+    connect(pending, (struct sockaddr *)&address, sizeof address);
+    fact("attach", "%s", result(attach(k, pending, parser_be32())));
+    fact("send", "%s", result(send(k, "early", 5, 0)));
+    struct sockaddr_in mine, other;
+    socklen_t length = sizeof mine;
+    getsockname(pending, (struct sockaddr *)&mine, &length);
+    for (int i = 0; i < 20 && peer < 0 && strcmp(polled_for(listener, POLLIN, 4000), "0"); i++) {
+        length = sizeof other;
+        peer = accept(listener, (struct sockaddr *)&other, &length);
+        if (other.sin_port != mine.sin_port)
+            peer = -1;
+    }
+    fact("comes through", "%d tcp %s SO_ERROR %s", peer >= 0, polled(pending), socket_error(pending));
+    fcntl(peer, F_SETFL, O_RDWR | O_NONBLOCK);
+    fact("peer", "%s", stream(peer));
+    fact("send then", "%s peer %s", result(send(k, "later", 5, 0)), stream(peer));
+    send_message(peer, 'r', 2);
+    fact("receives", "%s", drain(k));
+}
+
 static void over_ipv6(void)
 {
     struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
@@ -278,6 +309,7 @@ static const struct test_case cases[] = {{"errors", errors},
                                          {"clone", cloning},
                                          {"data_before", data_before},
                                          {"states", states},
+                                         {"connecting", connecting},
                                          {"ipv6", over_ipv6},
                                          {"unattach", taken_away},
                                          {"partial", partly_assembled},

@@ -234,6 +234,20 @@ static void good_then_bad(void)
     fact("anew", "%s", drain(s.k));
 }
 
+/* SO_ERROR that nobody has read is in the way of sending. */
+static void error_not_read(void)
+{
+    struct scene s = scene_with(SOCK_DGRAM, parser_constant(-71));
+    send_bytes(s.tcp.peer, "bad", 3);
+    settle();
+    fact("send", "%s peer %s", result(send(s.k, "x", 1, MSG_NOSIGNAL)), stream(s.tcp.peer));
+    fact("tcp", "%s SO_ERROR %s then %s", polled(s.tcp.near), socket_error(s.tcp.near), socket_error(s.tcp.near));
+    fact("send again", "%s peer %s", result(send(s.k, "y", 1, MSG_NOSIGNAL)), stream(s.tcp.peer));
+    struct tcp other = tcp_pair();
+    attach(s.k, other.near, parser_be32());
+    fact("another TCP socket", "%s", stream(other.peer));
+}
+
 static const struct test_case cases[] = {{"answers", answers},
                                          {"bits", high_bits},
                                          {"later", later},
@@ -241,5 +255,6 @@ static const struct test_case cases[] = {{"answers", answers},
                                          {"too_long", too_long},
                                          {"limit", limit_of_tcp},
                                          {"recovery", good_then_bad},
+                                         {"unread", error_not_read},
                                          {0}};
 const struct group group_parser = {"parser", cases};

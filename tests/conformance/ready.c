@@ -192,6 +192,23 @@ static void tcp_while_attached(void)
     socket_error(bad.tcp.near);
     send_bytes(bad.tcp.peer, "more", 4);
     fact("more after it", "edge %s poll %s", waited(set), polled(bad.tcp.near));
+    struct scene again = scene(SOCK_DGRAM);
+    set = set_with(again.tcp.near, EPOLLIN | EPOLLONESHOT);
+    send_message(again.tcp.peer, 'a', 4);
+    fact("one-shot, a message", "%s", waited(set));
+    unattach(again.k, again.tcp.near);
+    fact("one-shot, unattached", "%s", waited(set));
+    send_message(again.tcp.peer, 'b', 4);
+    fact("one-shot, a message then", "%s, again %s", waited(set), waited(set));
+    struct scene room = {.k = kcm(SOCK_DGRAM), .tcp = tcp_pair_with(8192, 8192)};
+    static char bulk[300000];
+    attach(room.k, room.tcp.near, parser_be32());
+    set = set_with(room.tcp.near, EPOLLOUT | EPOLLET);
+    fact("added", "%s", waited(set));
+    send(room.k, bulk, sizeof bulk, MSG_DONTWAIT);
+    fact("full", "poll %s edge %s", polled(room.tcp.near), waited(set));
+    swallow(room.tcp.peer, bulk, sizeof bulk);
+    fact("room again", "poll %s edge %s", polled(room.tcp.near), waited(set));
     struct scene waiting = scene(SOCK_DGRAM);
     pid_t pid = child();
     if (pid == 0)

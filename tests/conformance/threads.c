@@ -171,6 +171,25 @@ static void sleeping_sender(void)
     fact("attached", "%s, peer %zu", outcome(&one), length);
 }
 
+/* A reader of the TCP socket that slept there before it was attached. */
+static void raw_reader(void)
+{
+    struct sleeper one;
+    struct tcp tcp = tcp_pair();
+    int k = kcm(SOCK_DGRAM);
+    start(&one, tcp.near);
+    settle();
+    attach(k, tcp.near, parser_be32());
+    send_message(tcp.peer, 'a', 1);
+    fact("a message", "raw %s kcm %s", outcome(&one), drain(k));
+    send_bytes(tcp.peer, "\0\0\0\7b", 5);
+    settle();
+    send_bytes(tcp.peer, "cc", 2);
+    fact("parts", "raw %s kcm %s", outcome(&one), drain(k));
+    close(tcp.peer);
+    fact("FIN", "raw %s", outcome(&one));
+}
+
 static void nothing(int number)
 {
     (void)number;
@@ -289,8 +308,9 @@ static void many_receivers(void)
     fact("received", "%ld", sum);
 }
 
-static const struct test_case cases[] = {
-    {"message", woken_by_message}, {"clones", woken_by_clone},    {"not_woken", not_woken},
-    {"close", closed_meanwhile},   {"sender", sleeping_sender},   {"signals", interrupted},
-    {"senders", many_senders},     {"receivers", many_receivers}, {0}};
+static const struct test_case cases[] = {{"message", woken_by_message}, {"clones", woken_by_clone},
+                                         {"not_woken", not_woken},      {"close", closed_meanwhile},
+                                         {"sender", sleeping_sender},   {"raw_reader", raw_reader},
+                                         {"signals", interrupted},      {"senders", many_senders},
+                                         {"receivers", many_receivers}, {0}};
 const struct group group_threads = {"threads", cases};

@@ -58,7 +58,7 @@ fn arguments() -> Command {
                 .num_args(0..)
                 .allow_hyphen_values(true)
                 .value_name("COMMAND")
-                .help("run the program on this host under a command, such as kcm_run, and compare"),
+                .help("the last option: run the program on this host under a command, such as kcm_run, and compare"),
         )
 }
 
