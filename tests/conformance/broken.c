@@ -123,11 +123,10 @@ static void in_mid_message(void)
     setsockopt(s.tcp.peer, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     close(s.tcp.peer);
     settle();
-    size_t length = swallow(other.peer, got, 2 * big);
-    fact("sent whole on the other by itself", "%d", length == big);
+    /* Whether it is sent again at once depends on what TCP had told KCM before the reset; unattach decides it. */
     fact("tcp", "%s SO_ERROR %s", polled(s.tcp.near), socket_error(s.tcp.near));
     fact("unattach the failed one", "%s", result(unattach(s.k, s.tcp.near)));
-    length = swallow(other.peer, got, 2 * big);
+    size_t length = swallow(other.peer, got, 2 * big);
     fact("sent whole on the other then", "%d intact %d", length == big, !memcmp(got, bytes, big));
     fact("then", "%s peer %s", attempt(s.k, 'z', MSG_NOSIGNAL), stream(other.peer));
     /* With no other the message waits for the next one. */
@@ -141,8 +140,6 @@ static void in_mid_message(void)
          result(send(t.k, "x", 1, MSG_DONTWAIT)));
     struct tcp next = tcp_pair();
     attach(t.k, next.near, parser_be32());
-    length = swallow(next.peer, got, 2 * big);
-    fact("sent whole on the next by itself", "%d", length == big);
     unattach(t.k, t.tcp.near);
     length = swallow(next.peer, got, 2 * big);
     fact("sent whole on the next then", "%d intact %d", length == big, !memcmp(got, bytes, big));
@@ -156,8 +153,6 @@ static void in_mid_message(void)
     close(u.tcp.peer);
     settle();
     fact("another", "%s", result(send(u.k, "n", 1, MSG_DONTWAIT)));
-    length = swallow(spare.peer, got, 2 * big);
-    fact("both on the spare", "%zu", length);
     fact("a batch and a flush", "%s %s", result(send(u.k, "o", 1, MSG_BATCH)), result(send(u.k, "p", 1, MSG_DONTWAIT)));
     length = swallow(spare.peer, got, 2 * big);
     fact("all on the spare", "%zu intact %d", length, length > 150000 && !memcmp(got, bytes, 150000));

@@ -133,6 +133,7 @@ static void statistics(void)
     struct tcp other = tcp_pair();
     attach(s.k, other.near, parser_verbatim());
     send_message(s.tcp.peer, 'a', 6);
+    settle();
     send_message(s.tcp.peer, 'b', 2);
     settle();
     drain(s.k);

@@ -94,13 +94,13 @@ static void shared_receiving(void)
         unsigned char buffer[256];
         for (;;) {
             ssize_t got = recv(s.k, buffer, sizeof buffer, 0);
-            unsigned char number = (unsigned char)(got - 4);
-            if (got < 4 || write(ends[1], &number, 1) != 1)
+            unsigned char number = buffer[4];
+            if (got != 5 || write(ends[1], &number, 1) != 1)
                 _exit(1);
         }
     }
-    for (size_t n = 0; n < messages; n++)
-        send_message(s.tcp.peer, 'm', n);
+    for (int n = 0; n < messages; n++)
+        send_message(s.tcp.peer, (char)n, 1);
     settle();
     settle();
     fcntl(ends[0], F_SETFL, O_NONBLOCK);

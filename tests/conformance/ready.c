@@ -257,9 +257,10 @@ static const char *woken(int sockets, int messages, enum how how)
         pause();
     }
     settle();
-    for (int n = 0; n < messages; n++)
+    for (int n = 0; n < messages; n++) {
         send_message(s.tcp.peer, (char)('a' + n), 4);
-    settle();
+        settle();
+    }
     settle();
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
     for (char byte; read(ends[0], &byte, 1) == 1;)

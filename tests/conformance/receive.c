@@ -189,9 +189,10 @@ static void many_at_once(void)
         char buffers[4][16];
         struct iovec parts[4];
         struct mmsghdr headers[4];
-        for (int n = 0; n < 3; n++)
+        for (int n = 0; n < 3; n++) {
             send_message(s.tcp.peer, (char)('a' + n), n == 1 ? 20 : 4);
-        settle();
+            settle();
+        }
         memset(headers, 0, sizeof headers);
         for (int i = 0; i < 4; i++) {
             parts[i] = (struct iovec){buffers[i], sizeof buffers[i]};

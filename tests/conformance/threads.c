@@ -300,7 +300,7 @@ static void many_receivers(void)
         pthread_create(&all[i].thread, NULL, receive_some, &all[i]);
     }
     for (int n = 0; n < messages; n++)
-        send_message(s.tcp.peer, 'm', (size_t)n);
+        send_message(s.tcp.peer, 'm', 20);
     for (int i = 0; i < threads; i++) {
         pthread_join(all[i].thread, NULL);
         sum += all[i].got;
