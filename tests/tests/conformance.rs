@@ -27,6 +27,8 @@ fn the_program_compiles_without_warnings_and_prints_facts() -> Result<()> {
 #[test]
 fn every_group_is_in_the_transcript() -> Result<()> {
     let transcript = transcript()?;
+    let broken: Vec<_> = transcript.names().filter(|name| name.ends_with(".broken")).collect();
+    ensure!(broken.is_empty(), "cases that could not set up what they need: {broken:?}");
     let groups: BTreeSet<_> = transcript.names().filter_map(|name| name.split('.').next()).collect();
     for entry in fs::read_dir(file(""))? {
         let source = entry?.path();
