@@ -1,0 +1,55 @@
+//! The core of KCM: one multiplexor (mux) that cuts TCP streams into messages, deals them out to KCM sockets, and sends
+//! the messages of those sockets over its TCP connections. It decides; others act: no system call, clock, thread,
+//! environment or descriptor is reached from here, and no memory except what the caller lends.
+//!
+//! # Words
+//!
+//! - A **csock** is a KCM socket of the mux, a **psock** a TCP socket that is attached to it. Both are indexes.
+//! - A **parser** says how long the message is that begins at the first of the bytes it is shown.
+//! - A **batch** is what one [`MuxState::pull`] cuts from one psock. It goes to one csock as long as that has room.
+//! - **Tokens** are what the caller keeps in a csock's descriptor so that it polls as readable exactly when the csock
+//!   has messages. The core says when: [`Work::gained`], [`Work::emptied`].
+//!
+//! # Where things are
+//!
+//! | module | what | in the kernel |
+//! |---|---|---|
+//! | [`strparser`] | one psock's stream: the parser's results, errors, the assembly time-out | `net/strparser/strparser.c` |
+//! | [`mux`] | the state; membership in order of attaching; what is left to do outside | `kcm_attach`, `kcm_clone`, `kcm_release` |
+//! | [`steer`] | which csock gets a message; held messages; disabling | `kcm_rcv_ready`, `requeue_rx_msgs`, `reserve_rx_kcm` |
+//! | [`pull`] | reading a psock and dealing its messages out, into a waiting caller's buffers if it is its turn | `kcm_rcv_strparser`, `strp_read_sock` |
+//! | [`receive`] | one csock's queue: both types, partial reads, peek, flags | `kcm_recvmsg` |
+//! | [`send`] | messages being made, and queued | `kcm_sendmsg` |
+//! | [`transmit`] | psocks that are free, reserved, stalled, stopped | `kcm_write_msgs`, `reserve_psock`, `kcm_abort_tx_psock` |
+//! | [`raw`] | what the TCP socket itself shows: unread bytes, posted errors | `report_csk_error` |
+//! | [`stats`], [`proc`] | counts, and the texts of `/proc/net/kcm` and `/proc/net/kcm_stats` | `net/kcm/kcmproc.c` |
+//! | [`buffer`], [`queue`], [`list`], [`outside`] | the parts that these are made of, and what the caller supplies | |
+//!
+//! # Memory
+//!
+//! [`MuxState`] is plain numbers in fixed arrays, without pointers, and all zeros but for its size: it can lie in memory
+//! that forked processes share, under one lock. Bytes lie in regions, one or two for each socket, which the caller maps
+//! and lends as slices ([`outside::Regions`]). Nothing here allocates, and no index is taken from a region: whatever
+//! stands in one, the worst that comes of it is wrong bytes.
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_std)]
+
+pub mod buffer;
+pub mod errno;
+pub mod id;
+pub mod list;
+pub mod mux;
+pub mod outside;
+pub mod proc;
+pub mod pull;
+pub mod queue;
+pub mod raw;
+pub mod receive;
+pub mod send;
+pub mod stats;
+pub mod steer;
+pub mod strparser;
+pub mod transmit;
+
+pub use id::{CsockId, PsockId, Set};
+pub use mux::{Kind, MuxState, Work};

@@ -1,0 +1,361 @@
+//! The state of a mux, who belongs to it, and what is left to do outside.
+//!
+//! Reference: `kcm_create`, `init_kcm_sock`, `kcm_clone`, `kcm_attach`, `kcm_unattach`, `kcm_release`, `kcm_done` in
+//! net/kcm/kcmsock.c. A csock or psock gets the lowest free index, which is its number in `/proc/net/kcm`; psocks are
+//! free for sending in the order in which they were attached.
+
+use core::ops::Range;
+
+use crate::buffer::Buffer;
+use crate::errno::{ENFILE, ENOENT, Errno};
+use crate::id::{CsockId, PLACES, PsockId, Set};
+use crate::list::Fifo;
+use crate::outside::{Outside, Regions, Tcp};
+use crate::queue::Queue;
+use crate::stats::{CsockStats, MuxStats, PsockStats};
+use crate::strparser::Strparser;
+
+/// The type of a KCM socket.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// SOCK_DGRAM.
+    Dgram = 0,
+    /// SOCK_SEQPACKET.
+    SeqPacket = 1,
+}
+
+/// What a new csock begins with: its type, SO_RCVBUF and SO_SNDBUF in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Type.
+    pub kind: Kind,
+    /// SO_RCVBUF, as getsockopt reads it.
+    pub receive_buffer: u32,
+    /// SO_SNDBUF, as getsockopt reads it.
+    pub send_buffer: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Csock {
+    /// Received messages; each is charged with what it would occupy in the kernel.
+    pub(crate) rx: Queue,
+    /// Finished messages to be sent, each charged with its length, and behind them the open one.
+    pub(crate) tx: Queue,
+    /// Charge of messages that the batch under way has put into the caller's buffers.
+    pub(crate) direct: u64,
+    pub(crate) stats: CsockStats,
+    pub(crate) receive_buffer: u32,
+    pub(crate) low_water: u32,
+    pub(crate) send_buffer: u32,
+    /// Calls asleep until there is a message.
+    pub(crate) sleepers: u32,
+    /// Bytes of the open message.
+    pub(crate) open_len: u32,
+    /// Bytes of the first message to be sent that the reserved psock has taken.
+    pub(crate) sent: u32,
+    /// The reserved psock's index plus one; 0 for none.
+    pub(crate) tx_psock: u16,
+    pub(crate) kind: Kind,
+    /// Whether a message is open.
+    pub(crate) open: bool,
+    pub(crate) disabled: bool,
+    /// Finished messages are held back for a flush.
+    pub(crate) wait_more: bool,
+    _pad: [u8; 2],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Psock {
+    /// What was read and no csock has: from the first byte of a message on.
+    pub(crate) buffer: Buffer,
+    pub(crate) strp: Strparser,
+    pub(crate) stats: PsockStats,
+    /// What the mux's counts have of these.
+    pub(crate) saved: CsockStats,
+    /// Length of the message at the buffer's start that was cut and waits for a csock; 0 for none.
+    pub(crate) ready: u32,
+    /// The error posted on the TCP socket; 0 for none.
+    pub(crate) posted: Errno,
+    /// Index plus one of the csock that has it reserved; 0 for none.
+    pub(crate) tx_csock: u16,
+    /// Never sent on again.
+    pub(crate) tx_stopped: bool,
+    /// Its TCP socket was full.
+    pub(crate) stalled: bool,
+    /// Its stream ended, in order or not.
+    pub(crate) ended: bool,
+    _pad: [u8; 3],
+}
+
+const CSOCK: Csock = Csock {
+    rx: Queue::EMPTY,
+    tx: Queue::EMPTY,
+    direct: 0,
+    stats: CsockStats { rx_msgs: 0, rx_bytes: 0, tx_msgs: 0, tx_bytes: 0 },
+    receive_buffer: 0,
+    low_water: 0,
+    send_buffer: 0,
+    sleepers: 0,
+    open_len: 0,
+    sent: 0,
+    tx_psock: 0,
+    kind: Kind::Dgram,
+    open: false,
+    disabled: false,
+    wait_more: false,
+    _pad: [0; 2],
+};
+
+const NO_COUNTS: PsockStats = PsockStats {
+    rx_msgs: 0,
+    rx_bytes: 0,
+    tx_msgs: 0,
+    tx_bytes: 0,
+    reserved: 0,
+    unreserved: 0,
+    rx_intr: 0,
+    rx_unrecov_intr: 0,
+    rx_need_more: 0,
+    rx_bad_len: 0,
+    rx_too_big: 0,
+    rx_timeouts: 0,
+    tx_aborts: 0,
+};
+
+const PSOCK: Psock = Psock {
+    buffer: Buffer::EMPTY,
+    strp: Strparser::NEW,
+    stats: NO_COUNTS,
+    saved: CSOCK.stats,
+    ready: 0,
+    posted: 0,
+    tx_csock: 0,
+    tx_stopped: false,
+    stalled: false,
+    ended: false,
+    _pad: [0; 3],
+};
+
+/// What operations left for the caller to do. It is kept in the state until it is taken, so that it is not lost with a
+/// process that dies before it does it: whoever has the lock next does.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Work {
+    /// Csocks that got a batch, and have messages: send each a token.
+    pub gained: Set<CsockId>,
+    /// Csocks that have no messages any more: take all tokens off.
+    pub emptied: Set<CsockId>,
+    /// Csocks whose messages were flushed, or tried to be: an edge of EPOLLOUT, and news for a sender that sleeps.
+    pub flushed: Set<CsockId>,
+    /// Psocks that have an error posted.
+    pub posted: Set<PsockId>,
+    /// Psocks whose TCP socket was full: call [`MuxState::writable`] when it is not, or has failed.
+    pub stalled: Set<PsockId>,
+    /// Psocks that can go on: call [`MuxState::pull`], whether there are bytes in TCP or not.
+    pub resumed: Set<PsockId>,
+}
+
+impl Work {
+    const NONE: Self = Self {
+        gained: Set::EMPTY,
+        emptied: Set::EMPTY,
+        flushed: Set::EMPTY,
+        posted: Set::EMPTY,
+        stalled: Set::EMPTY,
+        resumed: Set::EMPTY,
+    };
+}
+
+/// What a psock leaves behind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Detached {
+    /// Unread bytes in its region, to be read from the TCP socket before anything else. The region is free for the next
+    /// psock of that index: take them out before another attach.
+    pub unread: Range<usize>,
+    /// The error that is posted on the TCP socket, 0 for none.
+    pub posted: Errno,
+}
+
+/// One multiplexor. See the crate's documentation.
+#[repr(C)]
+#[derive(Clone, Debug)]
+pub struct MuxState {
+    pub(crate) csocks: [Csock; PLACES],
+    pub(crate) psocks: [Psock; PLACES],
+    pub(crate) open: Set<CsockId>,
+    pub(crate) attached: Set<PsockId>,
+    /// Csocks with room that wait for a batch: `kcm_rx_waiters`.
+    pub(crate) receivers: Fifo<CsockId>,
+    /// Csocks that wait for a psock to send on: `kcm_tx_waiters`.
+    pub(crate) senders: Fifo<CsockId>,
+    /// Psocks that wait with a message for a csock: `psocks_ready`.
+    pub(crate) ready: Fifo<PsockId>,
+    /// Psocks free to send on: `psocks_avail`.
+    pub(crate) available: Fifo<PsockId>,
+    /// Messages that no csock has room for: `rx_hold_queue`.
+    pub(crate) held: Queue,
+    /// Csocks that can go on sending.
+    pub(crate) to_write: Set<CsockId>,
+    pub(crate) work: Work,
+    pub(crate) stats: MuxStats,
+    /// Counts of psocks that are gone.
+    pub(crate) gone: PsockStats,
+}
+
+const _: () = {
+    assert!(size_of::<Csock>() == 120);
+    assert!(size_of::<Psock>() == 192);
+    assert!(size_of::<MuxState>() == 84616);
+};
+
+impl Default for MuxState {
+    fn default() -> Self {
+        Self::NEW
+    }
+}
+
+impl MuxState {
+    /// A mux without sockets: all zeros.
+    pub const NEW: Self = Self {
+        csocks: [CSOCK; PLACES],
+        psocks: [PSOCK; PLACES],
+        open: Set::EMPTY,
+        attached: Set::EMPTY,
+        receivers: Fifo::EMPTY,
+        senders: Fifo::EMPTY,
+        ready: Fifo::EMPTY,
+        available: Fifo::EMPTY,
+        held: Queue::EMPTY,
+        to_write: Set::EMPTY,
+        work: Work::NONE,
+        stats: MuxStats {
+            rx_msgs: 0,
+            rx_bytes: 0,
+            tx_msgs: 0,
+            tx_bytes: 0,
+            tx_retries: 0,
+            attach: 0,
+            unattach: 0,
+            unattach_rsvd: 0,
+            rx_ready_drops: 0,
+        },
+        gone: NO_COUNTS,
+    };
+
+    /// Takes what there is to do.
+    pub fn take_work(&mut self) -> Work {
+        core::mem::replace(&mut self.work, Work::NONE)
+    }
+
+    /// Adds a csock: a mux's first, or a clone. It takes what waits for a receiver. ENFILE when all places are taken.
+    pub fn open<M: Regions>(&mut self, options: Options, memory: &mut M) -> Result<CsockId, Errno> {
+        let id = self.open.lowest_free().ok_or(ENFILE)?;
+        self.open.insert(id);
+        let Options { kind, receive_buffer, send_buffer } = options;
+        self.csocks[id.index()] = Csock { kind, receive_buffer, send_buffer, low_water: 1, ..CSOCK };
+        self.refill(id, memory);
+        Ok(id)
+    }
+
+    /// Takes a csock out. What it was to send is dropped; what it had received goes to others, or waits for one. A psock
+    /// in the middle of its messages is stopped for sending, with EPIPE.
+    ///
+    /// True for the mux's last one: the caller then unattaches all [`MuxState::psocks`], and the mux is done. ENOENT when
+    /// there is no such csock.
+    pub fn close<M: Regions, T: Tcp>(
+        &mut self,
+        csock: CsockId,
+        outside: &mut Outside<'_, M, T>,
+    ) -> Result<bool, Errno> {
+        if !self.open.remove(csock) {
+            return Err(ENOENT);
+        }
+        self.abandon_sending(csock);
+        self.receivers.remove(csock);
+        self.requeue(csock, outside.memory);
+        // None are left unless the region for held messages is too small.
+        let state = core::mem::replace(&mut self.csocks[csock.index()], CSOCK);
+        self.stats.rx_ready_drops += u64::from(state.rx.messages);
+        for set in [&mut self.work.gained, &mut self.work.emptied, &mut self.work.flushed] {
+            set.remove(csock);
+        }
+        self.write_all(outside);
+        let last = self.open.is_empty();
+        if last {
+            self.held = Queue::EMPTY;
+        }
+        Ok(last)
+    }
+
+    /// Adds a psock, the last in the rotation, unless a csock waits for one. ENFILE when all places are taken.
+    pub fn attach<M: Regions, T: Tcp>(&mut self, outside: &mut Outside<'_, M, T>) -> Result<PsockId, Errno> {
+        let id = self.attached.lowest_free().ok_or(ENFILE)?;
+        self.attached.insert(id);
+        self.psocks[id.index()] = PSOCK;
+        self.stats.attach += 1;
+        self.work.resumed.insert(id);
+        self.make_available(id);
+        self.write_all(outside);
+        Ok(id)
+    }
+
+    /// Takes a psock out. The message that it had cut for nobody is lost, and so is what was taken of an unfinished one.
+    /// If a csock was sending on it, it is stopped for sending, with EPIPE, and the message goes whole to another one.
+    /// ENOENT when it is not attached.
+    pub fn unattach<M: Regions, T: Tcp>(
+        &mut self,
+        psock: PsockId,
+        outside: &mut Outside<'_, M, T>,
+    ) -> Result<Detached, Errno> {
+        if !self.attached.contains(psock) {
+            return Err(ENOENT);
+        }
+        let state = &mut self.psocks[psock.index()];
+        let lost = state.ready.max(state.strp.taken() as u32);
+        state.buffer.consume(lost as usize);
+        if self.ready.remove(psock) {
+            self.stats.rx_ready_drops += 1;
+        }
+        self.stats.unattach += 1;
+        self.withdraw(psock);
+        self.attached.remove(psock);
+        self.available.remove(psock);
+        let state = core::mem::replace(&mut self.psocks[psock.index()], PSOCK);
+        self.gone.add(&state.stats);
+        for set in [&mut self.work.posted, &mut self.work.stalled, &mut self.work.resumed] {
+            set.remove(psock);
+        }
+        self.write_all(outside);
+        Ok(Detached { unread: state.buffer.filled(), posted: state.posted })
+    }
+
+    /// SO_RCVBUF of a csock, in bytes. It counts when the next message comes.
+    pub fn set_receive_buffer(&mut self, csock: CsockId, bytes: u32) {
+        self.csocks[csock.index()].receive_buffer = bytes;
+    }
+
+    /// SO_RCVLOWAT: a csock that was full takes more when less than this is left in it.
+    pub fn set_low_water(&mut self, csock: CsockId, bytes: u32) {
+        self.csocks[csock.index()].low_water = bytes;
+    }
+
+    /// SO_SNDBUF of a csock, in bytes. It counts when the next message begins.
+    pub fn set_send_buffer(&mut self, csock: CsockId, bytes: u32) {
+        self.csocks[csock.index()].send_buffer = bytes;
+    }
+
+    /// A call on this csock goes to sleep until there is a message.
+    pub fn reader_sleeps(&mut self, csock: CsockId) {
+        self.csocks[csock.index()].sleepers += 1;
+    }
+
+    /// A call that slept does so no more. One that dies asleep is counted for ever, which costs no more than the choice of
+    /// this csock for one message.
+    pub fn reader_woke(&mut self, csock: CsockId) {
+        let sleepers = &mut self.csocks[csock.index()].sleepers;
+        *sleepers = sleepers.saturating_sub(1);
+    }
+}

@@ -1,0 +1,55 @@
+//! What a mux needs from outside, and the caller supplies: memory for bytes, and the TCP sockets.
+
+use core::ops::Range;
+
+use crate::errno::Errno;
+use crate::id::{CsockId, PsockId};
+
+/// One of a mux's regions of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Region {
+    /// Bytes read from a psock that no csock has yet.
+    Psock(PsockId),
+    /// Messages that a csock has received.
+    Received(CsockId),
+    /// Messages that a csock is to send.
+    ToSend(CsockId),
+    /// Messages of csocks that were disabled or closed, for which there is no other yet.
+    Held,
+}
+
+/// The regions of a mux. A region keeps its length and its bytes as long as its socket is in the mux.
+///
+/// The longest message is by [`crate::queue::RECORD`] bytes shorter than a psock's region, and `Received` regions are no
+/// shorter than those. `Held` has room for all that csocks can have: as many bytes as all `Received` regions together
+/// (address space; pages are taken as they are used).
+pub trait Regions {
+    /// The bytes of a region. It may be mapped only now.
+    fn region(&mut self, which: Region) -> &mut [u8];
+    /// Copies between two regions that are not the same.
+    fn copy(&mut self, source: Region, from: Range<usize>, target: Region, at: usize);
+}
+
+/// The TCP sockets behind psocks. No call waits.
+pub trait Tcp {
+    /// Reads. `Ok(0)` is the end of the stream; [`crate::errno::EAGAIN`], that there is nothing now.
+    fn read(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, Errno>;
+    /// Writes some of `parts`, one after the other, without a signal; [`crate::errno::EAGAIN`] when none would fit.
+    fn write(&mut self, psock: PsockId, parts: &[&[u8]]) -> Result<usize, Errno>;
+    /// SO_RCVBUF: the longest message, in bytes.
+    fn receive_limit(&mut self, psock: PsockId) -> u32;
+    /// SO_RCVTIMEO in nanoseconds, 0 for none: how long the assembly of a message may take.
+    fn receive_time(&mut self, psock: PsockId) -> u64;
+    /// The program: given the bytes from a message's first one on, as many as there are. Its results: see
+    /// [`crate::strparser`].
+    fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32;
+}
+
+/// Both, as an operation gets them.
+#[derive(Debug)]
+pub struct Outside<'a, M, T> {
+    /// The regions.
+    pub memory: &'a mut M,
+    /// The TCP sockets.
+    pub tcp: &'a mut T,
+}

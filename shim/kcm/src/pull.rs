@@ -1,0 +1,253 @@
+//! Reading a psock: bytes into its region, messages out of them, a csock for each.
+//!
+//! Reference: `strp_read_sock` in net/strparser/strparser.c, `kcm_rcv_strparser`, `kcm_read_sock_done` in
+//! net/kcm/kcmsock.c. What the kernel does in TCP's callback, or in its work queue, one call of [`MuxState::pull`] does:
+//! it reads until there is nothing, or [`BATCH_BYTES`] were read, or nobody has room. That is one batch.
+//!
+//! # Straight to the caller
+//!
+//! A call that found its csock empty pulls for itself, and gives its buffers along ([`Sink`]). When it is this csock's
+//! turn, messages go from the psock's region into those buffers, and no other memory is touched. Whatever does not fit is
+//! queued. It is only a shortcut: they are steered, charged and counted as if they had been queued and then received.
+
+use crate::errno::{EAGAIN, EPIPE, ETIMEDOUT, Errno};
+use crate::id::{CsockId, PsockId};
+use crate::mux::{Kind, MuxState};
+use crate::outside::{Outside, Region, Regions, Tcp};
+use crate::queue::RECORD;
+use crate::receive::Received;
+use crate::steer::charge;
+use crate::strparser::{Cut, Look};
+
+/// After so many bytes a batch ends, so that one psock does not keep others waiting.
+pub const BATCH_BYTES: usize = 256 << 10;
+/// Bytes that one read asks for, or what is missing of the message, if that is more.
+pub const READ_BYTES: usize = 64 << 10;
+
+/// The buffers of a call that waits for messages: recvmmsg's, or one of recv's.
+pub trait Sink {
+    /// Bytes that the next buffer takes; none when there is no buffer left.
+    fn room(&self) -> Option<usize>;
+    /// Fills the next buffer, and turns to the one behind it. An error is for the sink to remember; the message is lost.
+    fn put(&mut self, bytes: &[u8], received: Received) -> Result<(), Errno>;
+}
+
+/// No buffers.
+#[derive(Clone, Copy, Debug)]
+pub struct NoSink;
+
+impl Sink for NoSink {
+    fn room(&self) -> Option<usize> {
+        None
+    }
+
+    fn put(&mut self, _bytes: &[u8], _received: Received) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// Who pulls.
+#[derive(Debug)]
+pub struct Caller<'a, S> {
+    /// The csock that it waits on; none for one that only serves the psocks.
+    pub csock: Option<CsockId>,
+    /// Its buffers.
+    pub sink: &'a mut S,
+    /// The time now, in nanoseconds of any clock that does not jump.
+    pub now: u64,
+}
+
+/// One call of [`MuxState::pull`].
+struct Batch<'a, S> {
+    psock: PsockId,
+    /// Who gets it.
+    serving: Option<CsockId>,
+    caller: Caller<'a, S>,
+}
+
+impl MuxState {
+    /// Reads a psock, and deals out what it has. True when there may be more to read although TCP does not say so again.
+    pub fn pull<M: Regions, T: Tcp, S: Sink>(
+        &mut self,
+        psock: PsockId,
+        caller: Caller<'_, S>,
+        outside: &mut Outside<'_, M, T>,
+    ) -> bool {
+        let mut batch = Batch { psock, serving: None, caller };
+        let (mut read, mut drained) = (0, false);
+        loop {
+            self.cut(&mut batch, outside);
+            if drained || read >= BATCH_BYTES || !self.receives(psock) {
+                break;
+            }
+            let n = self.read_more(psock, outside);
+            drained = n < READ_BYTES;
+            read += n;
+        }
+        self.end_batch(&mut batch, outside.memory);
+        !drained && self.receives(psock)
+    }
+
+    /// Bytes without which no message of this psock gets whole, at least 1: what SO_RCVLOWAT of its TCP socket may be.
+    pub fn missing(&self, psock: PsockId) -> usize {
+        let state = &self.psocks[psock.index()];
+        state.strp.length().map_or(1, |length| length.saturating_sub(state.buffer.len())).max(1)
+    }
+
+    /// Whether this psock reads its TCP socket, now and as long as nobody tells otherwise.
+    pub fn receives(&self, psock: PsockId) -> bool {
+        let state = &self.psocks[psock.index()];
+        self.attached.contains(psock) && !state.strp.stopped() && state.ready == 0 && !state.ended
+    }
+
+    /// When the first assembly time-out ends, in nanoseconds.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.attached.iter().map(|psock| self.psocks[psock.index()].strp.deadline).filter(|&at| at > 0).min()
+    }
+
+    /// Ends receiving, with ETIMEDOUT, on psocks whose message took too long.
+    pub fn expire(&mut self, now: u64) {
+        for psock in self.attached.iter() {
+            let state = &mut self.psocks[psock.index()];
+            if state.strp.late(now) {
+                state.stats.rx_timeouts += 1;
+                self.stop_receiving(psock, ETIMEDOUT);
+            }
+        }
+    }
+
+    /// Cuts and deals out what is in the buffer.
+    fn cut<M: Regions, T: Tcp, S: Sink>(&mut self, batch: &mut Batch<'_, S>, outside: &mut Outside<'_, M, T>) {
+        let psock = batch.psock;
+        if !self.attached.contains(psock) {
+            return;
+        }
+        let room = outside.memory.region(Region::Psock(psock)).len().saturating_sub(RECORD);
+        let limit = outside.tcp.receive_limit(psock).min(u32::try_from(room).unwrap_or(u32::MAX));
+        let time = outside.tcp.receive_time(psock);
+        loop {
+            let state = &mut self.psocks[psock.index()];
+            if state.ready > 0 || state.strp.stopped() || state.buffer.is_empty() {
+                break;
+            }
+            let tcp = &mut *outside.tcp;
+            let parse = |bytes: &[u8]| tcp.parse(psock, bytes);
+            let bytes = &outside.memory.region(Region::Psock(psock))[state.buffer.filled()];
+            let mut look = Look { parse, limit, now: batch.caller.now, time };
+            match state.strp.next(bytes, &mut look, &mut state.stats) {
+                Cut::More => break,
+                Cut::Message(len) => self.deal(batch, len, outside.memory),
+                Cut::Error(error) => self.stop_receiving(psock, error),
+            }
+        }
+        let state = &mut self.psocks[psock.index()];
+        state.strp.count(&mut state.stats);
+    }
+
+    /// Finds a csock for the message of `len` bytes at the start of the buffer, or makes the psock wait with it.
+    fn deal<M: Regions, S: Sink>(&mut self, batch: &mut Batch<'_, S>, len: usize, memory: &mut M) {
+        loop {
+            let Some(csock) = batch.serving.or_else(|| self.reserve_receiver(batch)) else {
+                self.psocks[batch.psock.index()].ready = len as u32;
+                self.ready.push_back(batch.psock);
+                return;
+            };
+            let direct = self.put_direct(csock, batch, len, memory);
+            if direct || self.queue_cut(csock, batch.psock, len, memory) {
+                self.psocks[batch.psock.index()].buffer.consume(len);
+                return;
+            }
+            batch.serving = None;
+        }
+    }
+
+    fn reserve_receiver<S>(&mut self, batch: &mut Batch<'_, S>) -> Option<CsockId> {
+        self.add_received(batch.psock);
+        batch.serving = self.next_receiver(batch.caller.csock);
+        let csock = batch.serving?;
+        self.receivers.remove(csock);
+        Some(csock)
+    }
+
+    /// Puts the message into the caller's buffers, if it is for the caller and nothing is queued before it.
+    fn put_direct<M: Regions, S: Sink>(
+        &mut self,
+        csock: CsockId,
+        batch: &mut Batch<'_, S>,
+        len: usize,
+        memory: &mut M,
+    ) -> bool {
+        let sink = &mut *batch.caller.sink;
+        let has_turn = batch.caller.csock == Some(csock) && self.accepts(csock);
+        if !has_turn || self.csocks[csock.index()].rx.messages > 0 || sink.room().is_none() {
+            return false;
+        }
+        let state = &mut self.csocks[csock.index()];
+        let from = self.psocks[batch.psock.index()].buffer.filled().start;
+        let region = memory.region(Region::Psock(batch.psock));
+        let mut done = 0;
+        while let Some(room) = sink.room() {
+            let (received, finished) = Received::of(state.kind, len - done, room);
+            let put = sink.put(&region[from + done..from + done + received.len], received);
+            done += received.len;
+            if put.is_ok() {
+                state.stats.rx_bytes += received.len as u64;
+                state.stats.rx_msgs += u64::from(finished);
+            }
+            if finished || put.is_err() {
+                state.direct += u64::from(charge(len));
+                return true;
+            }
+        }
+        debug_assert_eq!(state.kind, Kind::SeqPacket);
+        let rest = (Region::Psock(batch.psock), from + done..from + len);
+        if state.rx.push_from(memory, Region::Received(csock), rest, charge(len)) {
+            self.note_gain(csock);
+        }
+        true
+    }
+
+    /// The csock that was served waits again, and the caller's has what it has no more.
+    fn end_batch<M: Regions, S>(&mut self, batch: &mut Batch<'_, S>, memory: &mut M) {
+        if let Some(csock) = batch.serving.take() {
+            self.refill(csock, memory);
+        }
+        if let Some(csock) = batch.caller.csock
+            && core::mem::take(&mut self.csocks[csock.index()].direct) > 0
+        {
+            self.refill_if_low(csock, memory);
+        }
+    }
+
+    /// Reads what there is, or is missing, and tells how many bytes. Fewer than [`READ_BYTES`]: there is nothing more now.
+    fn read_more<M: Regions, T: Tcp>(&mut self, psock: PsockId, outside: &mut Outside<'_, M, T>) -> usize {
+        let state = &mut self.psocks[psock.index()];
+        let missing = state.strp.length().map_or(1, |length| length.saturating_sub(state.buffer.len()));
+        let region = outside.memory.region(Region::Psock(psock));
+        let spare = region.len() - state.buffer.len();
+        let Some(room) = state.buffer.room(region, missing.max(READ_BYTES).min(spare)) else {
+            return 0;
+        };
+        match outside.tcp.read(psock, &mut region[room]) {
+            Ok(n) if n > 0 => {
+                state.buffer.fill(n);
+                return n;
+            }
+            Ok(_) => state.ended = true,
+            Err(EAGAIN) => {}
+            Err(_) => {
+                state.ended = true;
+                self.post(psock, EPIPE);
+            }
+        }
+        0
+    }
+
+    /// Nothing is cut any more. What was taken of the message at hand is lost; the rest is for raw reads.
+    fn stop_receiving(&mut self, psock: PsockId, error: Errno) {
+        let state = &mut self.psocks[psock.index()];
+        let lost = state.strp.stop();
+        state.buffer.consume(lost);
+        self.post(psock, error);
+    }
+}

@@ -1,0 +1,113 @@
+//! Making messages.
+//!
+//! Reference: `kcm_sendmsg` in net/kcm/kcmsock.c. A message is *open* until a call ends it: for SOCK_DGRAM any without
+//! MSG_MORE, for SOCK_SEQPACKET one with MSG_EOR (write and writev set it). A call of no bytes ends an open one, and makes
+//! none. What is finished is flushed, unless earlier messages are still under way, which will take it along, or MSG_BATCH
+//! holds it back; the next finished one without MSG_BATCH flushes all.
+//!
+//! SO_SNDBUF is looked at only where a message begins: the bytes that are queued then, an open message's included. One
+//! message may be larger, and an open one may grow beyond it, up to the csock's region: a message that would not fit an
+//! empty region is EMSGSIZE, one that does not fit behind what is queued gets EAGAIN. (The kernel has no such limit.)
+
+use crate::errno::{EAGAIN, EMSGSIZE, Errno};
+use crate::id::CsockId;
+use crate::mux::{Kind, MuxState};
+use crate::outside::{Outside, Region, Regions, Tcp};
+use crate::queue::RECORD;
+use crate::receive::MSG_EOR;
+
+/// MSG_MORE.
+pub const MSG_MORE: i32 = 0x8000;
+/// MSG_BATCH.
+pub const MSG_BATCH: i32 = 0x40000;
+
+impl MuxState {
+    /// Sends `len` bytes, all or none: a message, or a part of one. `copy` fills them in; it may be called with no bytes.
+    ///
+    /// EAGAIN when SO_SNDBUF bytes or more are queued; what MSG_BATCH held back is flushed then, so that a call which may
+    /// wait tries again whenever [`crate::Work::flushed`] has this csock. An error of `copy` is the answer too, after
+    /// [`MuxState::cancel`].
+    pub fn send<M: Regions, T: Tcp>(
+        &mut self,
+        csock: CsockId,
+        (len, flags): (usize, i32),
+        outside: &mut Outside<'_, M, T>,
+        copy: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
+    ) -> Result<usize, Errno> {
+        let added = self.add(csock, len, outside.memory, copy);
+        if added.is_err() {
+            if self.csocks[csock.index()].wait_more {
+                self.flush(csock, outside);
+            }
+            return added;
+        }
+        let state = &mut self.csocks[csock.index()];
+        state.stats.tx_bytes += len as u64;
+        let ends = match state.kind {
+            Kind::Dgram => flags & MSG_MORE == 0,
+            Kind::SeqPacket => flags & MSG_EOR != 0,
+        };
+        if ends {
+            let busy = state.tx.messages > 0;
+            if core::mem::take(&mut state.open) {
+                let length = core::mem::take(&mut state.open_len);
+                state.tx.finish(outside.memory.region(Region::ToSend(csock)), length as usize, length);
+                state.stats.tx_msgs += 1;
+            }
+            if flags & MSG_BATCH != 0 {
+                state.wait_more = true;
+            } else if state.wait_more || !busy {
+                self.flush(csock, outside);
+            }
+        }
+        Ok(len)
+    }
+
+    /// The program's bytes could not be read: SOCK_DGRAM forgets the whole open message, SOCK_SEQPACKET keeps what it had
+    /// before this call.
+    pub fn cancel(&mut self, csock: CsockId) {
+        let state = &mut self.csocks[csock.index()];
+        if state.open && (state.kind == Kind::Dgram || state.open_len == 0) {
+            state.tx.discard(state.open_len as usize);
+            (state.open, state.open_len) = (false, 0);
+        }
+    }
+
+    /// Bytes queued on a csock, those of the open message included.
+    pub fn queued(&self, csock: CsockId) -> u64 {
+        let state = &self.csocks[csock.index()];
+        state.tx.charge + u64::from(state.open_len)
+    }
+
+    /// Adds bytes to the open message, or opens one.
+    fn add<M: Regions>(
+        &mut self,
+        csock: CsockId,
+        len: usize,
+        memory: &mut M,
+        copy: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
+    ) -> Result<usize, Errno> {
+        let queued = self.queued(csock);
+        let state = &mut self.csocks[csock.index()];
+        if !state.open && queued >= u64::from(state.send_buffer) {
+            return Err(EAGAIN);
+        }
+        if len == 0 {
+            return copy(&mut []).map(|()| 0);
+        }
+        let region = memory.region(Region::ToSend(csock));
+        if RECORD + state.open_len as usize + len > region.len() {
+            return Err(EMSGSIZE);
+        }
+        let room = if state.open { state.tx.extend(region, len) } else { state.tx.begin(region, len) };
+        let room = room.ok_or(EAGAIN)?;
+        state.open = true;
+        if let Err(error) = copy(&mut region[room]) {
+            state.tx.retract(len);
+            self.cancel(csock);
+            return Err(error);
+        }
+        state.open_len += len as u32;
+        Ok(len)
+    }
+}

@@ -1,0 +1,155 @@
+//! Which csock gets a message.
+//!
+//! Reference: `kcm_rcv_ready`, `kcm_queue_rcv_skb`, `requeue_rx_msgs`, `reserve_rx_kcm`, `unreserve_rx_kcm`,
+//! `kcm_recv_disable`, `kcm_recv_enable` in net/kcm/kcmsock.c.
+//!
+//! Csocks with room stand in a list, [`MuxState::receivers`]. A psock with a message takes one out, gives it all that it
+//! cuts in one batch, and puts it at the end. A csock that turns out to be full stays out until it is emptied. With nobody
+//! in the list the psock waits with one cut message, and reads no more.
+//!
+//! The kernel takes the head of the list. Here, of those in it, first comes one whose reader sleeps, then one that holds
+//! nothing, then the head: no message waits behind a busy socket's batch while an idle one could have it. Within each of
+//! the three the list's order decides, so that with nobody reading, as with everybody, they take turns as in the kernel.
+//!
+//! Messages of a csock that is disabled or closed go, in their order, to one other as long as that has room. With nobody
+//! to take them they are *held*. A csock that gets room takes what is held first, then the message of each psock that
+//! waits, and only then stands in the list: nothing overtakes.
+
+use crate::id::{CsockId, PsockId};
+use crate::mux::MuxState;
+use crate::outside::{Region, Regions};
+use crate::queue::Message;
+
+/// What a message occupies beside its bytes, as the kernel charges it to SO_RCVBUF.
+pub const OVERHEAD: u32 = 1280;
+
+/// The charge of a message of `len` bytes.
+pub fn charge(len: usize) -> u32 {
+    OVERHEAD.saturating_add(len as u32)
+}
+
+impl MuxState {
+    /// KCM_RECV_DISABLE: this csock is to get no more, and what it has goes to others.
+    pub fn disable<M: Regions>(&mut self, csock: CsockId, memory: &mut M) {
+        if core::mem::replace(&mut self.csocks[csock.index()].disabled, true) {
+            return;
+        }
+        self.receivers.remove(csock);
+        self.requeue(csock, memory);
+    }
+
+    /// The opposite: it takes what waits for a receiver.
+    pub fn enable<M: Regions>(&mut self, csock: CsockId, memory: &mut M) {
+        if core::mem::replace(&mut self.csocks[csock.index()].disabled, false) {
+            self.refill(csock, memory);
+        }
+    }
+
+    /// KCM_RECV_DISABLE, as it is.
+    pub fn disabled(&self, csock: CsockId) -> bool {
+        self.csocks[csock.index()].disabled
+    }
+
+    /// Of the csocks with room, the one that is to have the next batch. A call on `caller` waits for messages right now.
+    pub(crate) fn next_receiver(&self, caller: Option<CsockId>) -> Option<CsockId> {
+        let messages = |id: CsockId| self.csocks[id.index()].rx.messages;
+        let waits = |id: CsockId| self.csocks[id.index()].sleepers + u32::from(caller == Some(id));
+        let idle = self.receivers.iter().find(|&id| waits(id) > messages(id));
+        idle.or_else(|| self.receivers.iter().find(|&id| messages(id) == 0)).or_else(|| self.receivers.first())
+    }
+
+    /// Whether SO_RCVBUF lets a csock take a message now, of whatever length.
+    pub(crate) fn accepts(&self, csock: CsockId) -> bool {
+        let csock = &self.csocks[csock.index()];
+        csock.rx.charge + csock.direct < u64::from(csock.receive_buffer.max(1))
+    }
+
+    /// Puts the message at the start of a psock's buffer into a csock's queue. False when that is full.
+    pub(crate) fn queue_cut<M: Regions>(&mut self, csock: CsockId, psock: PsockId, len: usize, memory: &mut M) -> bool {
+        let start = self.psocks[psock.index()].buffer.filled().start;
+        let message = Message { bytes: start..start + len, charge: charge(len) };
+        self.queue_message(csock, (Region::Psock(psock), message), memory)
+    }
+
+    /// The csock got room: it takes what waits for a receiver, and waits itself once nothing does. In between it may be
+    /// full again.
+    pub(crate) fn refill<M: Regions>(&mut self, csock: CsockId, memory: &mut M) {
+        if self.receivers.contains(csock) || self.csocks[csock.index()].disabled {
+            return;
+        }
+        while let Some(head) = self.held.head(memory.region(Region::Held)) {
+            if !self.queue_message(csock, (Region::Held, head), memory) {
+                return;
+            }
+            self.held.pop(memory.region(Region::Held));
+        }
+        while let Some(psock) = self.ready.first() {
+            let len = self.psocks[psock.index()].ready as usize;
+            if !self.queue_cut(csock, psock, len, memory) {
+                return;
+            }
+            self.ready.remove(psock);
+            let state = &mut self.psocks[psock.index()];
+            state.buffer.consume(len);
+            state.ready = 0;
+            self.work.resumed.insert(psock);
+        }
+        self.receivers.push_back(csock);
+    }
+
+    /// Gives a csock's messages to others, or holds them. It is not in the list of receivers itself.
+    pub(crate) fn requeue<M: Regions>(&mut self, csock: CsockId, memory: &mut M) {
+        let from = Region::Received(csock);
+        let mut target = None;
+        while let Some(head) = self.csocks[csock.index()].rx.head(memory.region(from)) {
+            target = target.or_else(|| self.next_receiver(None));
+            let Some(receiver) = target else {
+                let charge = head.charge;
+                if !self.held.push_from(memory, Region::Held, (from, head.bytes), charge) {
+                    break;
+                }
+                self.csocks[csock.index()].rx.pop(memory.region(from));
+                continue;
+            };
+            if self.queue_message(receiver, (from, head), memory) {
+                self.csocks[csock.index()].rx.pop(memory.region(from));
+            } else {
+                self.receivers.remove(receiver);
+                target = None;
+            }
+        }
+        self.note_if_empty(csock);
+    }
+
+    /// The csock has messages no more: its tokens are to go.
+    pub(crate) fn note_if_empty(&mut self, csock: CsockId) {
+        if self.csocks[csock.index()].rx.messages == 0 {
+            self.work.gained.remove(csock);
+            self.work.emptied.insert(csock);
+        }
+    }
+
+    pub(crate) fn note_gain(&mut self, csock: CsockId) {
+        self.work.emptied.remove(csock);
+        self.work.gained.insert(csock);
+    }
+
+    fn queue_message<M: Regions>(
+        &mut self,
+        csock: CsockId,
+        (source, message): (Region, Message),
+        memory: &mut M,
+    ) -> bool {
+        let taken = self.accepts(csock)
+            && self.csocks[csock.index()].rx.push_from(
+                memory,
+                Region::Received(csock),
+                (source, message.bytes),
+                message.charge,
+            );
+        if taken {
+            self.note_gain(csock);
+        }
+        taken
+    }
+}

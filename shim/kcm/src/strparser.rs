@@ -1,0 +1,174 @@
+//! One psock's stream, cut into messages: the kernel's `__strp_recv` (net/strparser/strparser.c), for bytes that lie in
+//! one piece and may have been read far ahead.
+//!
+//! # A parser's results
+//!
+//! | result | effect |
+//! |---|---|
+//! | 0 | called again when there are more bytes |
+//! | above the limit (SO_RCVBUF at that time) | EMSGSIZE |
+//! | a length not beyond what earlier calls for this message had been shown | EPROTO |
+//! | any other length | that is the message; not called again for it |
+//! | -e | error e; ESTRPIPE after an earlier call for this message is ENODATA |
+//!
+//! A parser that has been shown as many bytes as the limit and asks for more can only answer too large a length:
+//! EMSGSIZE. (The kernel waits for ever, its buffer being full.) An error is final.
+//!
+//! # Taken and unread
+//!
+//! The kernel leaves bytes in the TCP socket where this one reads ahead. What the kernel would have *taken* of an
+//! unfinished message is all that was there when the parser asked for more, or when it told the length; the rest it
+//! leaves until the message is whole. Taken bytes are lost when the message is, by unattach, an error or the time-out;
+//! what is unread belongs to the TCP socket, and is read from it then ([`crate::raw`]). So [`Strparser::taken`] is kept
+//! although nothing here needs it.
+//!
+//! # Time-out
+//!
+//! Counted from the first look at an unfinished message, with SO_RCVTIMEO as it is then. More bytes do not extend it.
+
+use crate::errno::{EMSGSIZE, ENODATA, EPROTO, ESTRPIPE, Errno};
+use crate::stats::PsockStats;
+
+/// The parser's state for the message that begins at the start of a psock's buffer. All zeros: nothing seen of it.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Strparser {
+    /// When assembly is to be given up, in nanoseconds of the caller's clock; 0 for never.
+    pub deadline: u64,
+    /// The message's length; 0 while it is not known.
+    full_len: u32,
+    /// Bytes of it that count as taken out of the TCP socket.
+    taken: u32,
+    /// Bytes taken since [`Strparser::count`].
+    uncounted: u64,
+    /// After an error: nothing is cut any more.
+    stopped: bool,
+    _pad: [u8; 7],
+}
+
+/// What [`Strparser::next`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// The message is not whole.
+    More,
+    /// It has so many bytes, and they are there.
+    Message(usize),
+    /// An error, after which the stream is to be stopped.
+    Error(Errno),
+}
+
+/// What a look at the stream takes from outside.
+#[derive(Debug)]
+pub struct Look<P> {
+    /// The parser.
+    pub parse: P,
+    /// The longest message.
+    pub limit: u32,
+    /// The time now, in nanoseconds.
+    pub now: u64,
+    /// How long assembly may take, in nanoseconds; 0 for ever.
+    pub time: u64,
+}
+
+impl Strparser {
+    /// A stream of which nothing was seen.
+    pub const NEW: Self = Self { deadline: 0, full_len: 0, taken: 0, uncounted: 0, stopped: false, _pad: [0; 7] };
+
+    /// Whether an error ended parsing.
+    pub fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Bytes of the unfinished message that are lost if it is.
+    pub fn taken(&self) -> usize {
+        self.taken as usize
+    }
+
+    /// Bytes of the unfinished message that are missing beyond those taken, if its length is known: `strp.need_bytes`.
+    pub fn need(&self) -> Option<u32> {
+        (self.full_len > 0).then(|| self.full_len - self.taken)
+    }
+
+    /// The unfinished message's length, if it is known.
+    pub fn length(&self) -> Option<usize> {
+        (self.full_len > 0).then_some(self.full_len as usize)
+    }
+
+    /// Cuts the message at the start of `bytes`, all that has come from its first byte on.
+    pub fn next<P: FnMut(&[u8]) -> i32>(&mut self, bytes: &[u8], look: &mut Look<P>, stats: &mut PsockStats) -> Cut {
+        if self.full_len == 0 {
+            if bytes.len() <= self.taken() {
+                return Cut::More;
+            }
+            match self.judge((look.parse)(bytes), bytes.len(), look.limit, stats) {
+                Ok(0) => {
+                    stats.rx_need_more += 1;
+                    self.wait(bytes.len(), look);
+                    return Cut::More;
+                }
+                Ok(length) => self.full_len = length,
+                Err(error) => return Cut::Error(error),
+            }
+            if bytes.len() < self.full_len as usize {
+                self.uncounted += (bytes.len() - self.taken()) as u64;
+                self.wait(bytes.len(), look);
+            }
+        }
+        if bytes.len() < self.full_len as usize {
+            return Cut::More;
+        }
+        let length = self.full_len as usize;
+        stats.rx_msgs += 1;
+        *self = Self { uncounted: self.uncounted + (length - self.taken()) as u64, ..Self::NEW };
+        Cut::Message(length)
+    }
+
+    /// Counts the bytes taken, which the kernel does when it is through with what it had at hand.
+    pub fn count(&mut self, stats: &mut PsockStats) {
+        stats.rx_bytes += self.uncounted;
+        self.uncounted = 0;
+    }
+
+    /// Whether the message has taken too long.
+    pub fn late(&self, now: u64) -> bool {
+        self.deadline != 0 && self.deadline <= now
+    }
+
+    /// Ends parsing for good, and tells how many bytes at the start of the stream were taken, and are lost.
+    pub fn stop(&mut self) -> usize {
+        let lost = self.taken();
+        *self = Self { uncounted: self.uncounted, stopped: true, ..Self::NEW };
+        lost
+    }
+
+    /// A parser's result: the length, 0 for an unknown one, or the error.
+    fn judge(&self, result: i32, shown: usize, limit: u32, stats: &mut PsockStats) -> Result<u32, Errno> {
+        let Ok(length) = u32::try_from(result) else {
+            let in_middle = result == -ESTRPIPE && self.taken > 0;
+            let (count, error) = if in_middle {
+                (&mut stats.rx_unrecov_intr, ENODATA)
+            } else {
+                (&mut stats.rx_intr, result.wrapping_neg())
+            };
+            *count += 1;
+            return Err(error);
+        };
+        if length > limit || length == 0 && shown >= limit as usize {
+            stats.rx_too_big += 1;
+            return Err(EMSGSIZE);
+        }
+        if length > 0 && length <= self.taken {
+            stats.rx_bad_len += 1;
+            return Err(EPROTO);
+        }
+        Ok(length)
+    }
+
+    fn wait<P>(&mut self, shown: usize, look: &Look<P>) {
+        if self.taken == 0 && look.time > 0 {
+            self.deadline = look.now.saturating_add(look.time).max(1);
+        }
+        self.uncounted += (shown - self.taken()) as u64;
+        self.taken = shown as u32;
+    }
+}

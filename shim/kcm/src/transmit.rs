@@ -1,0 +1,213 @@
+//! Sending what is queued.
+//!
+//! Reference: `kcm_write_msgs`, `reserve_psock`, `unreserve_psock`, `psock_now_avail`, `kcm_abort_tx_psock` in
+//! net/kcm/kcmsock.c.
+//!
+//! | a psock is | when | and then |
+//! |---|---|---|
+//! | available | nobody sends on it | in a list, in the order of attaching and of giving back |
+//! | reserved | a csock sends its whole queue on it | given back when the queue is empty: to the csock that waits longest for one, or to the end of the list |
+//! | stalled | reserved, and its TCP socket is full | goes on where it was, on the same psock |
+//! | stopped | sending on it failed, or its message's csock is gone | never sent on again; EPIPE is posted on it |
+//!
+//! A message is kept until TCP has taken all of it: when its psock is stopped before that, it goes whole to another one.
+//! An error that is posted on a psock and was not read makes the next write to it fail, as a socket's own error does.
+//!
+//! The kernel continues in a work queue where one csock's doing lets another send; here the same call does.
+
+use crate::errno::{EAGAIN, EPIPE};
+use crate::id::{CsockId, PsockId};
+use crate::mux::MuxState;
+use crate::outside::{Outside, Region, Regions, Tcp};
+
+/// Messages that one write gathers.
+const GATHERED: usize = 64;
+
+/// What became of a csock's queue.
+enum Written {
+    /// It is empty.
+    All,
+    /// The TCP socket is full.
+    Stalled,
+    /// The TCP socket failed.
+    Failed,
+}
+
+impl MuxState {
+    /// A stalled psock's TCP socket has room again, or has failed.
+    pub fn writable<M: Regions, T: Tcp>(&mut self, psock: PsockId, outside: &mut Outside<'_, M, T>) {
+        let state = &mut self.psocks[psock.index()];
+        state.stalled = false;
+        if let Some(csock) = csock(state.tx_csock) {
+            self.to_write.insert(csock);
+        }
+        self.write_all(outside);
+    }
+
+    /// Whether somebody waits until this psock's TCP socket can be written to.
+    pub fn stalled(&self, psock: PsockId) -> bool {
+        self.psocks[psock.index()].stalled
+    }
+
+    /// Sends what a csock has, and whatever others can send after that.
+    pub(crate) fn flush<M: Regions, T: Tcp>(&mut self, csock: CsockId, outside: &mut Outside<'_, M, T>) {
+        self.to_write.insert(csock);
+        self.write_all(outside);
+    }
+
+    pub(crate) fn write_all<M: Regions, T: Tcp>(&mut self, outside: &mut Outside<'_, M, T>) {
+        while let Some(csock) = self.to_write.pop() {
+            self.write_queue(csock, outside);
+        }
+    }
+
+    /// The psock is free: for the csock that waits longest, or for whoever comes.
+    pub(crate) fn make_available(&mut self, psock: PsockId) {
+        match self.senders.pop_front() {
+            Some(csock) => {
+                self.bind(csock, psock);
+                self.to_write.insert(csock);
+            }
+            None => self.available.push_back(psock),
+        }
+    }
+
+    /// A csock closes: what it was to send is dropped, and a psock that may have a part of it is stopped.
+    pub(crate) fn abandon_sending(&mut self, csock: CsockId) {
+        self.senders.remove(csock);
+        self.to_write.remove(csock);
+        if let Some(psock) = psock(self.csocks[csock.index()].tx_psock) {
+            self.abort(psock);
+            self.unreserve(csock, psock);
+        }
+    }
+
+    /// A psock is taken away: if a csock is sending on it, it begins its message anew on another one.
+    pub(crate) fn withdraw(&mut self, psock: PsockId) {
+        if let Some(csock) = csock(self.psocks[psock.index()].tx_csock) {
+            self.stats.unattach_rsvd += 1;
+            self.abort(psock);
+            self.retry(csock, psock);
+            self.to_write.insert(csock);
+        }
+    }
+
+    fn write_queue<M: Regions, T: Tcp>(&mut self, csock: CsockId, outside: &mut Outside<'_, M, T>) {
+        let state = &mut self.csocks[csock.index()];
+        state.wait_more = false;
+        if state.tx.messages == 0 {
+            return;
+        }
+        while let Some(psock) = self.reserve(csock) {
+            match self.write_messages(csock, psock, outside) {
+                Written::All => {
+                    self.unreserve(csock, psock);
+                    break;
+                }
+                Written::Stalled => {
+                    self.psocks[psock.index()].stalled = true;
+                    self.work.stalled.insert(psock);
+                    break;
+                }
+                Written::Failed => {
+                    self.abort(psock);
+                    self.retry(csock, psock);
+                }
+            }
+        }
+        self.work.flushed.insert(csock);
+    }
+
+    fn write_messages<M: Regions, T: Tcp>(
+        &mut self,
+        csock: CsockId,
+        psock: PsockId,
+        outside: &mut Outside<'_, M, T>,
+    ) -> Written {
+        let region = outside.memory.region(Region::ToSend(csock));
+        let (from, to) = (&mut self.csocks[csock.index()], &mut self.psocks[psock.index()]);
+        while from.tx.messages > 0 {
+            if core::mem::take(&mut to.posted) != 0 {
+                return Written::Failed;
+            }
+            let (mut parts, mut count) = ([&region[..0]; GATHERED], 0);
+            for (part, message) in parts.iter_mut().zip(from.tx.iter(region)) {
+                *part = &region[message.bytes];
+                count += 1;
+            }
+            parts[0] = parts[0].get(from.sent as usize..).unwrap_or_default();
+            let sent = match outside.tcp.write(psock, &parts[..count]) {
+                Err(EAGAIN) => return Written::Stalled,
+                Ok(0) | Err(_) => return Written::Failed,
+                Ok(sent) => sent,
+            };
+            to.stats.tx_bytes += sent as u64;
+            from.sent += sent as u32;
+            while let Some(head) = from.tx.head(region)
+                && from.sent as usize >= head.bytes.len()
+            {
+                from.sent -= head.bytes.len() as u32;
+                from.tx.pop(region);
+                to.stats.tx_msgs += 1;
+            }
+        }
+        from.sent = 0;
+        Written::All
+    }
+
+    /// The psock that a csock sends on, if there is one for it; if not, it waits for one.
+    fn reserve(&mut self, csock: CsockId) -> Option<PsockId> {
+        if let Some(psock) = psock(self.csocks[csock.index()].tx_psock) {
+            return Some(psock);
+        }
+        let Some(psock) = self.available.pop_front() else {
+            self.senders.push_back(csock);
+            return None;
+        };
+        self.senders.remove(csock);
+        self.bind(csock, psock);
+        Some(psock)
+    }
+
+    fn bind(&mut self, csock: CsockId, psock: PsockId) {
+        self.csocks[csock.index()].tx_psock = u16::from(psock.0) + 1;
+        let state = &mut self.psocks[psock.index()];
+        state.tx_csock = u16::from(csock.0) + 1;
+        state.stats.reserved += 1;
+    }
+
+    /// A csock gives its psock back.
+    fn unreserve(&mut self, csock: CsockId, psock: PsockId) {
+        self.add_sent(psock);
+        self.csocks[csock.index()].tx_psock = 0;
+        let state = &mut self.psocks[psock.index()];
+        (state.tx_csock, state.stalled) = (0, false);
+        state.stats.unreserved += 1;
+        if !state.tx_stopped {
+            self.make_available(psock);
+        }
+    }
+
+    /// The csock's first message begins anew, on another psock.
+    fn retry(&mut self, csock: CsockId, psock: PsockId) {
+        self.unreserve(csock, psock);
+        self.csocks[csock.index()].sent = 0;
+        self.stats.tx_retries += 1;
+    }
+
+    /// The psock is not to be sent on again.
+    fn abort(&mut self, psock: PsockId) {
+        let state = &mut self.psocks[psock.index()];
+        state.tx_stopped = true;
+        state.stats.tx_aborts += 1;
+        self.post(psock, EPIPE);
+    }
+}
+
+fn csock(link: u16) -> Option<CsockId> {
+    u8::try_from(link.checked_sub(1)?).ok().map(CsockId)
+}
+
+fn psock(link: u16) -> Option<PsockId> {
+    u8::try_from(link.checked_sub(1)?).ok().map(PsockId)
+}
