@@ -11,6 +11,8 @@ pub const EAGAIN: Errno = 11;
 pub const EFAULT: Errno = 14;
 /// All slots are taken.
 pub const ENFILE: Errno = 23;
+/// Input or output failed.
+pub const EIO: Errno = 5;
 /// The connection can no longer be written to.
 pub const EPIPE: Errno = 32;
 /// A message stopped in its middle.

@@ -1,0 +1,11 @@
+//! The core against facts of the kernel (`tests/conformance/kernel-6.1.txt`), and against models.
+
+mod direct;
+mod model;
+mod proc;
+mod receive;
+mod send;
+mod steer;
+mod strparser;
+mod transmit;
+mod world;

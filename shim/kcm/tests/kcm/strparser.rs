@@ -1,0 +1,231 @@
+//! Cutting: facts of the groups `cut`, `parser` and `attach`.
+
+use preloop_kcm::Kind;
+use preloop_kcm::errno::{EMSGSIZE, ENODATA, EPROTO, ETIMEDOUT, Errno};
+
+use crate::world::{World, message};
+
+/// What eight bytes become with a parser that always answers `result`.
+fn outcome(result: i32) -> (String, Errno, Vec<u8>) {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    world.tcp.of(psock).answers.extend([result; 16]);
+    world.arrive(psock, b"01234567");
+    (world.drain(csock), world.mux.take_error(psock), world.read_raw(psock))
+}
+
+#[test]
+fn a_length_cuts_and_the_rest_waits() {
+    assert_eq!(outcome(8), ("4(8)".into(), 0, vec![]));
+    assert_eq!(outcome(4), ("-(4),-(4)".into(), 0, vec![]));
+    assert_eq!(outcome(3).0, "-(3),-(3)");
+    assert_eq!(outcome(1).0.matches('(').count(), 8);
+    assert_eq!(outcome(0), (String::new(), 0, vec![]));
+}
+
+#[test]
+fn negative_results_are_errors_whatever_they_are() {
+    for result in [-1, -11, -32, -86, -100_000] {
+        assert_eq!(outcome(result), (String::new(), -result, b"01234567".to_vec()));
+    }
+    assert_eq!(outcome(i32::MIN).1, i32::MIN);
+}
+
+#[test]
+fn a_length_above_the_limit_is_emsgsize() {
+    assert_eq!(outcome(i32::MAX), (String::new(), EMSGSIZE, b"01234567".to_vec()));
+    assert_eq!(outcome(87381).1, EMSGSIZE);
+    assert_eq!(outcome(87380).1, 0);
+}
+
+#[test]
+fn a_later_result_must_go_beyond_what_was_shown() {
+    let table = [(1, EPROTO, ""), (2, EPROTO, ""), (3, 0, "-(3),-(3)"), (8, 0, "4(8)"), (9, 0, ""), (0, 0, "")];
+    for (second, error, messages) in table {
+        let (mut world, csock, psock) = World::scene(Kind::Dgram);
+        world.tcp.of(psock).answers.extend([0, second, 3, 0]);
+        world.arrive(psock, b"01");
+        world.arrive(psock, b"234567");
+        assert_eq!(world.mux.take_error(psock), error, "{second} after 0");
+        assert_eq!(world.drain(csock), messages, "{second} after 0");
+        assert_eq!(world.read_raw(psock) == b"234567", error != 0);
+    }
+}
+
+#[test]
+fn estrpipe_in_the_middle_is_enodata() {
+    let (mut world, _, psock) = World::scene(Kind::Dgram);
+    world.tcp.of(psock).answers.extend([0, -86]);
+    world.arrive(psock, b"01");
+    world.arrive(psock, b"234567");
+    assert_eq!(world.mux.take_error(psock), ENODATA);
+    assert_eq!(world.read_raw(psock), b"234567");
+}
+
+#[test]
+fn the_parser_is_shown_each_message_from_its_first_byte() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    let three: Vec<u8> = ['a', 'b', 'c'].iter().flat_map(|letter| message(*letter, 3)).collect();
+    world.arrive(psock, &three);
+    assert_eq!(world.tcp.of(psock).shown, [21, 14, 7]);
+    assert_eq!(world.drain(csock), "a(7),b(7),c(7)");
+}
+
+#[test]
+fn the_parser_is_not_called_again_once_it_told_the_length() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    for part in message('a', 30).chunks(10) {
+        world.arrive(psock, part);
+    }
+    assert_eq!(world.tcp.of(psock).shown, [10]);
+    assert_eq!(world.drain(csock), "a(34)");
+    for byte in message('b', 2) {
+        world.arrive(psock, &[byte]);
+    }
+    assert_eq!(world.tcp.of(psock).shown, [10, 1, 2, 3, 4]);
+    assert_eq!(world.drain(csock), "b(6)");
+}
+
+#[test]
+fn messages_up_to_the_limit_arrive() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    world.tcp.of(psock).limit = 8192;
+    world.arrive(psock, &message('a', 8188));
+    assert_eq!(world.drain(csock), "a(8192)");
+    world.arrive(psock, &message('b', 8189));
+    assert_eq!(world.mux.take_error(psock), EMSGSIZE);
+    assert_eq!(world.read_raw(psock)[..4], [0, 0, 0x1f, 0xfd]);
+}
+
+#[test]
+fn a_message_may_be_as_long_as_a_region_lets_it() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    world.tcp.of(psock).limit = u32::MAX;
+    world.arrive(psock, &message('a', 3));
+    let longest = world.memory.bytes as u32 - 8;
+    world.arrive(psock, &message('b', longest - 4));
+    assert_eq!(world.drain(csock), format!("a(7),b({longest})"));
+    world.arrive(psock, &message('c', longest - 3));
+    assert_eq!(world.mux.take_error(psock), EMSGSIZE);
+}
+
+#[test]
+fn a_parser_that_asks_for_more_than_the_limit_is_stopped() {
+    let (mut world, _, psock) = World::scene(Kind::Dgram);
+    world.tcp.of(psock).limit = 100;
+    world.tcp.of(psock).answers.extend([0; 8]);
+    world.arrive(psock, &[0; 99]);
+    assert_eq!(world.mux.error(psock), 0);
+    world.arrive(psock, &[0; 1]);
+    assert_eq!(world.mux.error(psock), EMSGSIZE);
+}
+
+#[test]
+fn after_an_error_bytes_belong_to_raw_reads_and_attaching_anew_recovers() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    let bytes = [message('a', 1), message('b', 1), b"\xff\xff\xff\xf0zz".to_vec()].concat();
+    world.arrive(psock, &bytes);
+    assert_eq!(world.drain(csock), "a(5),b(5)");
+    assert_eq!(world.posted, [psock]);
+    assert!(world.mux.receiving_ended(psock));
+    let mut peeked = [0; 2];
+    assert_eq!(world.mux.read_raw(psock, &mut peeked, true, &mut world.memory), 2);
+    assert_eq!(peeked, [0xff; 2]);
+    assert_eq!(world.read_raw(psock), b"\xff\xff\xff\xf0zz");
+    world.arrive(psock, &message('c', 1));
+    assert_eq!(world.drain(csock), "");
+    assert_eq!(world.read_raw(psock), message('c', 1));
+    world.unattach(psock);
+    let psock = world.attach();
+    world.arrive(psock, &message('d', 2));
+    assert_eq!(world.drain(csock), "d(6)");
+}
+
+#[test]
+fn assembly_is_timed_from_the_first_byte() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    world.tcp.of(psock).time = 100;
+    let bytes = message('a', 4);
+    world.arrive(psock, &bytes[..3]);
+    assert_eq!(world.mux.next_deadline(), Some(101));
+    world.now = 50;
+    world.arrive(psock, &bytes[3..6]);
+    assert_eq!(world.mux.next_deadline(), Some(101), "more bytes do not extend it");
+    world.arrive(psock, &bytes[6..]);
+    assert_eq!(world.mux.next_deadline(), None);
+    world.arrive(psock, &bytes[..6]);
+    world.arrive(psock, b"x");
+    world.mux.expire(149);
+    assert_eq!(world.mux.error(psock), 0);
+    world.mux.expire(150);
+    world.settle();
+    assert_eq!(world.mux.take_error(psock), ETIMEDOUT);
+    assert_eq!(world.read_raw(psock), b"x", "what had been taken is lost");
+    assert_eq!(world.drain(csock), "a(8)");
+    assert_eq!(world.mux.next_deadline(), None);
+}
+
+#[test]
+fn unattach_loses_what_was_taken_of_a_message_and_leaves_the_rest() {
+    let whole = message('P', 20);
+    for (parts, left) in [(vec![10], 0), (vec![10, 5], 5), (vec![2], 0), (vec![2, 1], 0)] {
+        let (mut world, _, psock) = World::scene(Kind::Dgram);
+        let mut rest = &whole[..];
+        for part in parts {
+            world.arrive(psock, &rest[..part]);
+            rest = &rest[part..];
+        }
+        assert_eq!(world.unattach(psock).0.len(), left);
+    }
+}
+
+#[test]
+fn raw_reads_take_bytes_from_under_the_parser() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    world.arrive(psock, &message('a', 6)[..6]);
+    world.arrive(psock, b"xy");
+    assert_eq!(world.mux.unread(psock), 2);
+    assert_eq!(world.read_raw(psock), b"xy");
+    world.arrive(psock, b"aaaa");
+    assert_eq!(world.drain(csock), "a(10)");
+}
+
+#[test]
+fn what_is_missing_is_known_for_so_rcvlowat() {
+    let (mut world, _, psock) = World::scene(Kind::Dgram);
+    assert_eq!(world.mux.missing(psock), 1);
+    world.arrive(psock, &message('a', 100)[..10]);
+    assert_eq!(world.mux.missing(psock), 94);
+}
+
+#[test]
+fn the_end_of_a_stream_is_not_seen_on_the_csock() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    world.tcp.of(psock).end = Some(Ok(0));
+    world.arrive(psock, &message('e', 2));
+    world.arrive(psock, &[]);
+    assert_eq!(world.drain(csock), "e(6)");
+    assert!(!world.mux.receives(psock));
+    assert_eq!(world.mux.error(psock), 0, "a FIN before attach posts nothing");
+}
+
+#[test]
+fn long_streams_are_pulled_in_batches() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    let sent: Vec<u8> = (0..20000).flat_map(|n| message('m', n % 50)).collect();
+    for part in sent.chunks(400_000) {
+        world.tcp.of(psock).incoming.extend(part);
+    }
+    let mut got = Vec::new();
+    loop {
+        while world.pull_into(psock, None, &mut preloop_kcm::pull::NoSink) {}
+        world.settle();
+        let before = got.len();
+        while let Ok((bytes, _)) = world.receive(csock, usize::MAX, 0) {
+            got.extend(bytes);
+        }
+        if got.len() == before {
+            break;
+        }
+    }
+    assert!(got == sent);
+}
