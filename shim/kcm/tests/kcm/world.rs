@@ -120,9 +120,9 @@ impl Tcp for Wires {
     fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32 {
         let wire = self.of(psock);
         wire.shown.push(bytes.len());
-        wire.answers.pop_front().unwrap_or_else(|| {
-            bytes.first_chunk().map_or(0, |length| 4i32.wrapping_add(i32::from_be_bytes(*length)))
-        })
+        wire.answers
+            .pop_front()
+            .unwrap_or_else(|| bytes.first_chunk().map_or(0, |length| 4i32.wrapping_add(i32::from_be_bytes(*length))))
     }
 }
 
