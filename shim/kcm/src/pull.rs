@@ -80,8 +80,8 @@ impl MuxState {
             if drained || read >= BATCH_BYTES || !self.receives(psock) {
                 break;
             }
-            let n = self.read_more(psock, outside);
-            drained = n < READ_BYTES;
+            let n;
+            (n, drained) = self.read_more(psock, outside);
             read += n;
         }
         self.end_batch(&mut batch, outside.memory);
@@ -219,19 +219,19 @@ impl MuxState {
         }
     }
 
-    /// Reads what there is, or is missing, and tells how many bytes. Fewer than [`READ_BYTES`]: there is nothing more now.
-    fn read_more<M: Regions, T: Tcp>(&mut self, psock: PsockId, outside: &mut Outside<'_, M, T>) -> usize {
+    /// Reads what there is, or is missing: how many bytes, and whether that was all that there is now.
+    fn read_more<M: Regions, T: Tcp>(&mut self, psock: PsockId, outside: &mut Outside<'_, M, T>) -> (usize, bool) {
+        let want = self.missing(psock).max(READ_BYTES);
         let state = &mut self.psocks[psock.index()];
-        let missing = state.strp.length().map_or(1, |length| length.saturating_sub(state.buffer.len()));
         let region = outside.memory.region(Region::Psock(psock));
-        let spare = region.len() - state.buffer.len();
-        let Some(room) = state.buffer.room(region, missing.max(READ_BYTES).min(spare)) else {
-            return 0;
+        let want = want.min(region.len() - state.buffer.len());
+        let Some(room) = state.buffer.room(region, want).filter(|room| !room.is_empty()) else {
+            return (0, true);
         };
         match outside.tcp.read(psock, &mut region[room]) {
             Ok(n) if n > 0 => {
                 state.buffer.fill(n);
-                return n;
+                return (n, n < want);
             }
             Ok(_) => state.ended = true,
             Err(EAGAIN) => {}
@@ -240,7 +240,7 @@ impl MuxState {
                 self.post(psock, EPIPE);
             }
         }
-        0
+        (0, true)
     }
 
     /// Nothing is cut any more. What was taken of the message at hand is lost; the rest is for raw reads.

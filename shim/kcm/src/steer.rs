@@ -3,7 +3,7 @@
 //! Reference: `kcm_rcv_ready`, `kcm_queue_rcv_skb`, `requeue_rx_msgs`, `reserve_rx_kcm`, `unreserve_rx_kcm`,
 //! `kcm_recv_disable`, `kcm_recv_enable` in net/kcm/kcmsock.c.
 //!
-//! Csocks with room stand in a list, [`MuxState::receivers`]. A psock with a message takes one out, gives it all that it
+//! Csocks with room stand in a list. A psock with a message takes one out, gives it all that it
 //! cuts in one batch, and puts it at the end. A csock that turns out to be full stays out until it is emptied. With nobody
 //! in the list the psock waits with one cut message, and reads no more.
 //!
