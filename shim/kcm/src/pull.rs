@@ -123,17 +123,14 @@ impl MuxState {
             return;
         }
         let room = outside.memory.region(Region::Psock(psock)).len().saturating_sub(RECORD);
-        let limit = outside.tcp.receive_limit(psock).min(u32::try_from(room).unwrap_or(u32::MAX));
-        let time = outside.tcp.receive_time(psock);
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        let mut look = Look { tcp: &mut *outside.tcp, psock, now: batch.caller.now, room, limit: None };
         loop {
             let state = &mut self.psocks[psock.index()];
             if state.ready > 0 || state.strp.stopped() || state.buffer.is_empty() {
                 break;
             }
-            let tcp = &mut *outside.tcp;
-            let parse = |bytes: &[u8]| tcp.parse(psock, bytes);
             let bytes = &outside.memory.region(Region::Psock(psock))[state.buffer.filled()];
-            let mut look = Look { parse, limit, now: batch.caller.now, time };
             match state.strp.next(bytes, &mut look, &mut state.stats) {
                 Cut::More => break,
                 Cut::Message(len) => self.deal(batch, len, outside.memory),

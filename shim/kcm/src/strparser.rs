@@ -27,6 +27,8 @@
 //! Counted from the first look at an unfinished message, with SO_RCVTIMEO as it is then. More bytes do not extend it.
 
 use crate::errno::{EMSGSIZE, ENODATA, EPROTO, ESTRPIPE, Errno};
+use crate::id::PsockId;
+use crate::outside::Tcp;
 use crate::stats::PsockStats;
 
 /// The parser's state for the message that begins at the start of a psock's buffer. All zeros: nothing seen of it.
@@ -57,17 +59,26 @@ pub enum Cut {
     Error(Errno),
 }
 
-/// What a look at the stream takes from outside.
+/// What a look at the stream takes from outside. The TCP socket's options are read when they matter, and the limit once
+/// for all messages of one look.
 #[derive(Debug)]
-pub struct Look<P> {
-    /// The parser.
-    pub parse: P,
-    /// The longest message.
-    pub limit: u32,
+pub struct Look<'a, T> {
+    /// The TCP socket, and its parser.
+    pub tcp: &'a mut T,
+    /// Which one.
+    pub psock: PsockId,
     /// The time now, in nanoseconds.
     pub now: u64,
-    /// How long assembly may take, in nanoseconds; 0 for ever.
-    pub time: u64,
+    /// The longest message that there is room for.
+    pub room: u32,
+    /// The longest message, once it is known.
+    pub limit: Option<u32>,
+}
+
+impl<T: Tcp> Look<'_, T> {
+    fn limit(&mut self) -> u32 {
+        *self.limit.get_or_insert_with(|| self.room.min(self.tcp.receive_limit(self.psock)))
+    }
 }
 
 impl Strparser {
@@ -95,12 +106,13 @@ impl Strparser {
     }
 
     /// Cuts the message at the start of `bytes`, all that has come from its first byte on.
-    pub fn next<P: FnMut(&[u8]) -> i32>(&mut self, bytes: &[u8], look: &mut Look<P>, stats: &mut PsockStats) -> Cut {
+    pub fn next<T: Tcp>(&mut self, bytes: &[u8], look: &mut Look<'_, T>, stats: &mut PsockStats) -> Cut {
         if self.full_len == 0 {
             if bytes.len() <= self.taken() {
                 return Cut::More;
             }
-            match self.judge((look.parse)(bytes), bytes.len(), look.limit, stats) {
+            let result = look.tcp.parse(look.psock, bytes);
+            match self.judge(result, bytes.len(), look.limit(), stats) {
                 Ok(0) => {
                     stats.rx_need_more += 1;
                     self.wait(bytes.len(), look);
@@ -164,9 +176,11 @@ impl Strparser {
         Ok(length)
     }
 
-    fn wait<P>(&mut self, shown: usize, look: &Look<P>) {
-        if self.taken == 0 && look.time > 0 {
-            self.deadline = look.now.saturating_add(look.time).max(1);
+    /// Puts the message off until more has come.
+    fn wait<T: Tcp>(&mut self, shown: usize, look: &mut Look<'_, T>) {
+        if self.taken == 0 {
+            let time = look.tcp.receive_time(look.psock);
+            self.deadline = if time > 0 { look.now.saturating_add(time).max(1) } else { 0 };
         }
         self.uncounted += (shown - self.taken()) as u64;
         self.taken = shown as u32;

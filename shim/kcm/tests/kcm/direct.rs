@@ -14,7 +14,7 @@ type Got = Vec<(Vec<u8>, i32)>;
 /// Receives into up to `count` buffers, straight or through the queue.
 fn receive(world: &mut World, psock: PsockId, csock: CsockId, (size, count): (usize, usize), straight: bool) -> Got {
     let mut sink = Buffers { size, left: count, got: Vec::new() };
-    if straight && world.mux.messages(csock) == 0 {
+    if straight {
         world.pull_into(psock, Some(csock), &mut sink);
     } else {
         world.pull_into(psock, Some(csock), &mut NoSink);

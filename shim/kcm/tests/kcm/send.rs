@@ -151,6 +151,8 @@ fn sndbuf_is_looked_at_where_a_message_begins() {
     assert_eq!(world.send(csock, b"x", 0), Err(EAGAIN));
     assert_eq!(world.send(csock, b"", 0), Err(EAGAIN));
     assert_eq!(world.send(copy, b"clone", 0), Ok(5));
+    world.mux.set_send_buffer(copy, 5);
+    assert_eq!(world.send(copy, b"x", 0), Err(EAGAIN), "as many as that are enough");
     world.mux.set_send_buffer(copy, 8192);
     let taken = (0..100).take_while(|_| world.send(copy, &[b'm'; 1000], 0).is_ok()).count();
     assert_eq!(taken, 9);
