@@ -86,6 +86,7 @@ mod tests {
     use super::{Buffer, FEW};
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(50))]
         #[test]
         fn keeps_bytes_in_order(steps in prop::collection::vec((0..4u8, 0..3000usize), 0..100)) {
             let (mut region, mut buffer, mut model) = (vec![0; 20000], Buffer::EMPTY, VecDeque::new());

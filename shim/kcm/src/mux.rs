@@ -337,9 +337,9 @@ impl MuxState {
         self.csocks[csock.index()].receive_buffer = bytes;
     }
 
-    /// SO_RCVLOWAT: a csock that was full takes more when less than this is left in it.
+    /// SO_RCVLOWAT, 0 counting as 1: a csock that was full takes more when less than this is left in it.
     pub fn set_low_water(&mut self, csock: CsockId, bytes: u32) {
-        self.csocks[csock.index()].low_water = bytes;
+        self.csocks[csock.index()].low_water = bytes.max(1);
     }
 
     /// SO_SNDBUF of a csock, in bytes. It counts when the next message begins.

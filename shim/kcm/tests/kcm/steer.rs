@@ -121,6 +121,20 @@ fn messages_for_nobody_are_held_for_the_next() {
 }
 
 #[test]
+fn the_last_close_gives_the_tcp_sockets_back() {
+    let (mut world, first, psock) = World::scene(Kind::Dgram);
+    let second = world.open(Kind::Dgram);
+    assert!(!world.close(first));
+    arrive(&mut world, psock, "a");
+    world.disable(second);
+    world.arrive(psock, &[message('b', 1), message('c', 1)].concat());
+    assert!(world.close(second));
+    assert_eq!(world.unattach(psock), (message('c', 1), 0), "b had been cut, and is lost with a");
+    let again = world.open(Kind::Dgram);
+    assert_eq!(letters(&mut world, again), "");
+}
+
+#[test]
 fn held_messages_survive_the_socket_that_had_them() {
     let (mut world, first, psock) = World::scene(Kind::Dgram);
     let second = world.open(Kind::Dgram);
