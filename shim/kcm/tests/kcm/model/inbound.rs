@@ -97,6 +97,18 @@ impl Inbound {
         }
     }
 
+    /// Whether a part of a message has come.
+    pub fn in_the_middle(&self, number: usize) -> bool {
+        let stream = &self.streams[number];
+        !stream.spoilt && stream.whole_in(stream.arrived).1 > 0
+    }
+
+    /// Nothing is received from this connection any more.
+    pub fn ended(&mut self, number: usize) {
+        let stream = &mut self.streams[number];
+        stream.due = Some(stream.whole_in(stream.arrived).0);
+    }
+
     /// A psock was taken away: `unread` is what it left, and whether a message was lost that was whole.
     pub fn unattached(&mut self, number: usize, unread: &[u8], drop: bool) {
         let stream = &mut self.streams[number];
@@ -108,7 +120,7 @@ impl Inbound {
         assert!(arrived.ends_with(unread), "unread bytes are the last ones");
         let (whole, left) = stream.whole_in(arrived.len() - unread.len());
         assert!(!drop || left == 0, "a psock that waits with a message has not begun the next");
-        stream.due = Some(whole - usize::from(drop));
+        stream.due = stream.due.or(Some(whole - usize::from(drop)));
     }
 
     /// Everything was drained: nothing is lost. The answer is how many messages there were.

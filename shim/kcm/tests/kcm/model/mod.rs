@@ -92,6 +92,7 @@ impl Model {
             }
             OnPsock::Spoil => self.spoil(psock),
             OnPsock::Unattach => self.unattach(at),
+            OnPsock::Expire => self.expire(),
             OnPsock::PeerReads(room) => self.peer_reads(psock, room),
             OnPsock::Fail => {
                 self.world.tcp.of(psock.0).write_error = Some(EIO);
@@ -141,6 +142,7 @@ impl Model {
             self.outbound.attached();
             let id = self.world.attach();
             self.world.tcp.of(id).room = 200;
+            self.world.tcp.of(id).time = 1000;
             self.psocks.push((id, self.inbound.streams.len()));
             self.inbound.streams.push(Stream::default());
         }
@@ -158,7 +160,7 @@ impl Model {
 
     fn arrive(&mut self, (id, number): (PsockId, usize), caller: Option<Csock>, len: usize, n: usize) {
         let stream = &mut self.inbound.streams[number];
-        if stream.spoilt {
+        if stream.spoilt || stream.due.is_some() {
             return;
         }
         stream.made.push(len);
@@ -210,9 +212,27 @@ impl Model {
         }
     }
 
+    /// Exactly the connections that are in the middle of a message, and read, end.
+    fn expire(&mut self) {
+        self.world.now += 1000;
+        let reads: Vec<bool> = self.psocks.iter().map(|(id, _)| self.world.mux.receives(*id)).collect();
+        let due = self.world.mux.next_deadline();
+        self.world.mux.expire(self.world.now);
+        assert_eq!(due.is_some(), self.world.mux.next_deadline() != due, "the deadline that was next is over");
+        for ((id, number), read) in self.psocks.iter().zip(reads) {
+            let begun = self.inbound.in_the_middle(*number);
+            assert_eq!(self.world.mux.receiving_ended(*id) && read, begun && read);
+            if begun && read {
+                self.inbound.ended(*number);
+                self.outbound.broke(*number);
+            }
+        }
+        self.world.settle();
+    }
+
     fn spoil(&mut self, (id, number): (PsockId, usize)) {
         let stream = &mut self.inbound.streams[number];
-        if !stream.spoilt {
+        if !stream.spoilt && stream.due.is_none() {
             let bytes = stream.bytes(number);
             self.world.tcp.of(id).incoming.extend(&bytes[stream.arrived..]);
             (stream.arrived, stream.spoilt) = (bytes.len(), true);

@@ -39,6 +39,8 @@ pub enum OnPsock {
     /// Something comes that is no message.
     Spoil,
     Unattach,
+    /// Time goes by until messages that are assembled have taken too long.
+    Expire,
     /// The other end reads, and makes room.
     PeerReads(usize),
     /// Writing fails from now on.
@@ -73,6 +75,7 @@ fn on_psock() -> impl Strategy<Value = OnPsock> {
         3 => (any::<Index>(), length(), 1..200usize).prop_map(|(a, b, c)| OnPsock::ArriveFor(a, b, c)),
         1 => Just(OnPsock::Spoil),
         1 => Just(OnPsock::Unattach),
+        1 => Just(OnPsock::Expire),
         4 => (0..300usize).prop_map(OnPsock::PeerReads),
         1 => Just(OnPsock::Fail),
         1 => any::<bool>().prop_map(OnPsock::Change),
