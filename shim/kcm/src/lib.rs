@@ -15,7 +15,8 @@
 //! | module | what | in the kernel |
 //! |---|---|---|
 //! | [`strparser`] | one psock's stream: the parser's results, errors, the assembly time-out | `net/strparser/strparser.c` |
-//! | [`mux`] | the state; membership in order of attaching; what is left to do outside | `kcm_attach`, `kcm_clone`, `kcm_release` |
+//! | [`mux`] | the state; what is left to do outside | `struct kcm_mux` |
+//! | [`members`] | csocks and psocks that come and go | `kcm_attach`, `kcm_unattach`, `kcm_clone`, `kcm_release` |
 //! | [`steer`] | which csock gets a message; held messages; disabling | `kcm_rcv_ready`, `requeue_rx_msgs`, `reserve_rx_kcm` |
 //! | [`pull`] | reading a psock and dealing its messages out, into a waiting caller's buffers if it is its turn | `kcm_rcv_strparser`, `strp_read_sock` |
 //! | [`receive`] | one csock's queue: both types, partial reads, peek, flags | `kcm_recvmsg` |
@@ -38,6 +39,7 @@ pub mod buffer;
 pub mod errno;
 pub mod id;
 pub mod list;
+pub mod members;
 pub mod mux;
 pub mod outside;
 pub mod proc;

@@ -1,16 +1,11 @@
-//! The state of a mux, who belongs to it, and what is left to do outside.
+//! The state of a mux, and what is left to do outside.
 //!
-//! Reference: `kcm_create`, `init_kcm_sock`, `kcm_clone`, `kcm_attach`, `kcm_unattach`, `kcm_release`, `kcm_done` in
-//! net/kcm/kcmsock.c. A csock or psock gets the lowest free index, which is its number in `/proc/net/kcm`; psocks are
-//! free for sending in the order in which they were attached.
-
-use core::ops::Range;
+//! Reference: `struct kcm_mux`, `struct kcm_sock`, `struct kcm_psock` in include/net/kcm.h.
 
 use crate::buffer::Buffer;
-use crate::errno::{ENFILE, ENOENT, Errno};
+use crate::errno::Errno;
 use crate::id::{CsockId, PLACES, PsockId, Set};
 use crate::list::Fifo;
-use crate::outside::{Outside, Regions, Tcp};
 use crate::queue::Queue;
 use crate::stats::{CsockStats, MuxStats, PsockStats};
 use crate::strparser::Strparser;
@@ -23,17 +18,6 @@ pub enum Kind {
     Dgram = 0,
     /// SOCK_SEQPACKET.
     SeqPacket = 1,
-}
-
-/// What a new csock begins with: its type, SO_RCVBUF and SO_SNDBUF in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
-    /// Type.
-    pub kind: Kind,
-    /// SO_RCVBUF, as getsockopt reads it.
-    pub receive_buffer: u32,
-    /// SO_SNDBUF, as getsockopt reads it.
-    pub send_buffer: u32,
 }
 
 #[repr(C)]
@@ -63,7 +47,6 @@ pub(crate) struct Csock {
     pub(crate) disabled: bool,
     /// Finished messages are held back for a flush.
     pub(crate) wait_more: bool,
-    _pad: [u8; 2],
 }
 
 #[repr(C)]
@@ -87,10 +70,9 @@ pub(crate) struct Psock {
     pub(crate) stalled: bool,
     /// Its stream ended, in order or not.
     pub(crate) ended: bool,
-    _pad: [u8; 3],
 }
 
-const CSOCK: Csock = Csock {
+pub(crate) const CSOCK: Csock = Csock {
     rx: Queue::EMPTY,
     tx: Queue::EMPTY,
     direct: 0,
@@ -106,7 +88,6 @@ const CSOCK: Csock = Csock {
     open: false,
     disabled: false,
     wait_more: false,
-    _pad: [0; 2],
 };
 
 const NO_COUNTS: PsockStats = PsockStats {
@@ -125,7 +106,7 @@ const NO_COUNTS: PsockStats = PsockStats {
     tx_aborts: 0,
 };
 
-const PSOCK: Psock = Psock {
+pub(crate) const PSOCK: Psock = Psock {
     buffer: Buffer::EMPTY,
     strp: Strparser::NEW,
     stats: NO_COUNTS,
@@ -136,7 +117,6 @@ const PSOCK: Psock = Psock {
     tx_stopped: false,
     stalled: false,
     ended: false,
-    _pad: [0; 3],
 };
 
 /// What operations left for the caller to do. It is kept in the state until it is taken, so that it is not lost with a
@@ -167,16 +147,6 @@ impl Work {
         stalled: Set::EMPTY,
         resumed: Set::EMPTY,
     };
-}
-
-/// What a psock leaves behind.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Detached {
-    /// Unread bytes in its region, to be read from the TCP socket before anything else. The region is free for the next
-    /// psock of that index: take them out before another attach.
-    pub unread: Range<usize>,
-    /// The error that is posted on the TCP socket, 0 for none.
-    pub posted: Errno,
 }
 
 /// One multiplexor. See the crate's documentation.
@@ -248,114 +218,5 @@ impl MuxState {
     /// Takes what there is to do.
     pub fn take_work(&mut self) -> Work {
         core::mem::replace(&mut self.work, Work::NONE)
-    }
-
-    /// Adds a csock: a mux's first, or a clone. It takes what waits for a receiver. ENFILE when all places are taken.
-    pub fn open<M: Regions>(&mut self, options: Options, memory: &mut M) -> Result<CsockId, Errno> {
-        let id = self.open.lowest_free().ok_or(ENFILE)?;
-        self.open.insert(id);
-        let Options { kind, receive_buffer, send_buffer } = options;
-        self.csocks[id.index()] = Csock { kind, receive_buffer, send_buffer, low_water: 1, ..CSOCK };
-        self.refill(id, memory);
-        Ok(id)
-    }
-
-    /// Takes a csock out. What it was to send is dropped; what it had received goes to others, or waits for one. A psock
-    /// in the middle of its messages is stopped for sending, with EPIPE.
-    ///
-    /// True for the mux's last one: the caller then unattaches all [`MuxState::psocks`], and the mux is done. ENOENT when
-    /// there is no such csock.
-    pub fn close<M: Regions, T: Tcp>(
-        &mut self,
-        csock: CsockId,
-        outside: &mut Outside<'_, M, T>,
-    ) -> Result<bool, Errno> {
-        if !self.open.remove(csock) {
-            return Err(ENOENT);
-        }
-        self.abandon_sending(csock);
-        self.receivers.remove(csock);
-        self.requeue(csock, outside.memory);
-        // None are left unless the region for held messages is too small.
-        let state = core::mem::replace(&mut self.csocks[csock.index()], CSOCK);
-        self.stats.rx_ready_drops += u64::from(state.rx.messages);
-        for set in [&mut self.work.gained, &mut self.work.emptied, &mut self.work.flushed] {
-            set.remove(csock);
-        }
-        self.write_all(outside);
-        let last = self.open.is_empty();
-        if last {
-            self.held = Queue::EMPTY;
-        }
-        Ok(last)
-    }
-
-    /// Adds a psock, the last in the rotation, unless a csock waits for one. ENFILE when all places are taken.
-    pub fn attach<M: Regions, T: Tcp>(&mut self, outside: &mut Outside<'_, M, T>) -> Result<PsockId, Errno> {
-        let id = self.attached.lowest_free().ok_or(ENFILE)?;
-        self.attached.insert(id);
-        self.psocks[id.index()] = PSOCK;
-        self.stats.attach += 1;
-        self.work.resumed.insert(id);
-        self.make_available(id);
-        self.write_all(outside);
-        Ok(id)
-    }
-
-    /// Takes a psock out. The message that it had cut for nobody is lost, and so is what was taken of an unfinished one.
-    /// If a csock was sending on it, it is stopped for sending, with EPIPE, and the message goes whole to another one.
-    /// ENOENT when it is not attached.
-    pub fn unattach<M: Regions, T: Tcp>(
-        &mut self,
-        psock: PsockId,
-        outside: &mut Outside<'_, M, T>,
-    ) -> Result<Detached, Errno> {
-        if !self.attached.contains(psock) {
-            return Err(ENOENT);
-        }
-        let state = &mut self.psocks[psock.index()];
-        let lost = state.ready.max(state.strp.taken() as u32);
-        state.buffer.consume(lost as usize);
-        if self.ready.remove(psock) {
-            self.stats.rx_ready_drops += 1;
-        }
-        self.stats.unattach += 1;
-        self.withdraw(psock);
-        self.attached.remove(psock);
-        self.available.remove(psock);
-        let state = core::mem::replace(&mut self.psocks[psock.index()], PSOCK);
-        self.gone.add(&state.stats);
-        for set in [&mut self.work.posted, &mut self.work.stalled, &mut self.work.resumed] {
-            set.remove(psock);
-        }
-        self.write_all(outside);
-        Ok(Detached { unread: state.buffer.filled(), posted: state.posted })
-    }
-
-    /// SO_RCVBUF of a csock, in bytes. It counts when the next message comes.
-    pub fn set_receive_buffer(&mut self, csock: CsockId, bytes: u32) {
-        self.csocks[csock.index()].receive_buffer = bytes;
-    }
-
-    /// SO_RCVLOWAT, 0 counting as 1: a csock that was full takes more when less than this is left in it.
-    pub fn set_low_water(&mut self, csock: CsockId, bytes: u32) {
-        self.csocks[csock.index()].low_water = bytes.max(1);
-    }
-
-    /// SO_SNDBUF of a csock, in bytes. It counts when the next message begins.
-    pub fn set_send_buffer(&mut self, csock: CsockId, bytes: u32) {
-        self.csocks[csock.index()].send_buffer = bytes;
-    }
-
-    /// A call on this csock goes to sleep until there is a message.
-    pub fn reader_sleeps(&mut self, csock: CsockId) {
-        self.csocks[csock.index()].sleepers += 1;
-    }
-
-    /// A call that slept does so no more. One that dies asleep is counted for ever, which costs no more than the choice of
-    /// this csock for one message.
-    pub fn reader_woke(&mut self, csock: CsockId) {
-        let sleepers = &mut self.csocks[csock.index()].sleepers;
-        *sleepers = sleepers.saturating_sub(1);
     }
 }

@@ -15,7 +15,6 @@ pub struct Queue {
     buffer: Buffer,
     /// Messages in it.
     pub messages: u32,
-    _pad: u32,
     /// Sum of their charges, whatever those count.
     pub charge: u64,
 }
@@ -31,7 +30,7 @@ pub struct Message {
 
 impl Queue {
     /// The empty queue.
-    pub const EMPTY: Self = Self { buffer: Buffer::EMPTY, messages: 0, _pad: 0, charge: 0 };
+    pub const EMPTY: Self = Self { buffer: Buffer::EMPTY, messages: 0, charge: 0 };
 
     /// Adds a message of `len` bytes, and says where they are to be put; none when there is no room.
     pub fn push(&mut self, region: &mut [u8], len: usize, charge: u32) -> Option<Range<usize>> {

@@ -45,7 +45,6 @@ pub struct Strparser {
     uncounted: u64,
     /// After an error: nothing is cut any more.
     stopped: bool,
-    _pad: [u8; 7],
 }
 
 /// What [`Strparser::next`] found.
@@ -83,7 +82,7 @@ impl<T: Tcp> Look<'_, T> {
 
 impl Strparser {
     /// A stream of which nothing was seen.
-    pub const NEW: Self = Self { deadline: 0, full_len: 0, taken: 0, uncounted: 0, stopped: false, _pad: [0; 7] };
+    pub const NEW: Self = Self { deadline: 0, full_len: 0, taken: 0, uncounted: 0, stopped: false };
 
     /// Whether an error ended parsing.
     pub fn stopped(&self) -> bool {

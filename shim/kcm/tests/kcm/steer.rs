@@ -241,7 +241,7 @@ fn places_run_out() {
     for n in 0..=255 {
         assert_eq!(world.open(Kind::Dgram), CsockId(n));
     }
-    let options = preloop_kcm::mux::Options { kind: Kind::Dgram, receive_buffer: 1, send_buffer: 1 };
+    let options = preloop_kcm::members::Options { kind: Kind::Dgram, receive_buffer: 1, send_buffer: 1 };
     assert_eq!(world.mux.open(options, &mut world.memory), Err(preloop_kcm::errno::ENFILE));
     world.close(CsockId(7));
     assert_eq!(world.open(Kind::SeqPacket), CsockId(7));

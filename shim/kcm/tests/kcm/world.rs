@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use preloop_kcm::errno::{EAGAIN, Errno};
-use preloop_kcm::mux::{Detached, Options};
+use preloop_kcm::members::{Detached, Options};
 use preloop_kcm::outside::{Outside, Region, Regions, Tcp};
 use preloop_kcm::pull::{Caller, NoSink, Sink};
 use preloop_kcm::receive::Received;
