@@ -26,6 +26,21 @@
 //! | [`stats`], [`proc`] | counts, and the texts of `/proc/net/kcm` and `/proc/net/kcm_stats` | `net/kcm/kcmproc.c` |
 //! | [`buffer`], [`queue`], [`list`], [`outside`] | the parts that these are made of, and what the caller supplies | |
 //!
+//! # Calls, as stories
+//!
+//! **recv.** [`MuxState::receive`]: if there is a message that was all, and no other socket and no kernel was asked. EAGAIN:
+//! [`MuxState::pull`] of the psocks that have something to read, with the call's own buffers. Still nothing, and it may
+//! wait: [`MuxState::reader_sleeps`], sleep on a token without the lock, [`MuxState::reader_woke`], and from the start.
+//!
+//! **send.** [`MuxState::send`] takes the bytes, and writes what is finished to a psock. EAGAIN, and it may wait: sleep
+//! until [`Work::flushed`] has the csock, and from the start.
+//!
+//! **Behind them** somebody waits for the TCP sockets: [`MuxState::pull`] where there is something to read,
+//! [`MuxState::writable`] where a stalled one has room or has failed, [`MuxState::tcp_changed`] at a FIN, a reset, the end
+//! of a connect, [`MuxState::expire`] at [`MuxState::next_deadline`].
+//!
+//! **After each**, before the lock is let go, [`MuxState::take_work`] says what is left to do.
+//!
 //! # Memory
 //!
 //! [`MuxState`] is plain numbers in fixed arrays, without pointers, and all zeros but for its size: it can lie in memory

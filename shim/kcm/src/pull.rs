@@ -196,11 +196,11 @@ impl MuxState {
                 return true;
             }
         }
-        debug_assert_eq!(state.kind, Kind::SeqPacket);
+        // Out of buffers in the middle of a SOCK_SEQPACKET message. There is room for its rest, the queue being empty.
         let rest = (Region::Psock(batch.psock), from + done..from + len);
-        if state.rx.push_from(memory, Region::Received(csock), rest, charge(len)) {
-            self.note_gain(csock);
-        }
+        let queued = state.rx.push_from(memory, Region::Received(csock), rest, charge(len));
+        debug_assert!(queued && state.kind == Kind::SeqPacket);
+        self.note_gain(csock);
         true
     }
 
