@@ -32,9 +32,10 @@ pub trait Regions {
 
 /// The TCP sockets behind psocks. No call waits.
 pub trait Tcp {
-    /// Reads. `Ok(0)` is the end of the stream; [`crate::errno::EAGAIN`], that there is nothing now.
+    /// Reads. `Ok(0)` is the end of the stream, and so is any error but [`crate::errno::EAGAIN`]: nothing there now.
     fn read(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, Errno>;
-    /// Writes some of `parts`, one after the other, without a signal; [`crate::errno::EAGAIN`] when none would fit.
+    /// Writes some of `parts`, one after the other, without a signal; [`crate::errno::EAGAIN`] when none would fit. Any
+    /// other error, or `Ok(0)`, takes the psock out of sending.
     fn write(&mut self, psock: PsockId, parts: &[&[u8]]) -> Result<usize, Errno>;
     /// SO_RCVBUF: the longest message, in bytes.
     fn receive_limit(&mut self, psock: PsockId) -> u32;

@@ -158,6 +158,12 @@ pub struct World {
     pub posted: Vec<PsockId>,
 }
 
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl World {
     pub fn new() -> Self {
         Self {

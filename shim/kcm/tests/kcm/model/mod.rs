@@ -37,12 +37,6 @@ struct Model {
     outbound: Outbound,
 }
 
-impl Default for World {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Model {
     fn run(&mut self, op: Op) {
         match op {
@@ -75,6 +69,7 @@ impl Model {
                 world.mux.reader_woke(id);
             }
             OnCsock::ReceiveBuffer(bytes) => world.mux.set_receive_buffer(id, bytes),
+            OnCsock::LowWater(bytes) => world.mux.set_low_water(id, bytes),
             OnCsock::Close => self.close(at),
             OnCsock::Send(len, part, batch) => self.send(csock, len, part, if batch { MSG_BATCH } else { 0 }),
             OnCsock::SendBad => self.send_bad(csock),

@@ -22,6 +22,7 @@ pub enum OnCsock {
     Sleep,
     Wake,
     ReceiveBuffer(u32),
+    LowWater(u32),
     Close,
     /// Send a part of a message, which has a length if it is new, with or without MSG_BATCH.
     Send(usize, usize, bool),
@@ -62,6 +63,7 @@ fn on_csock() -> impl Strategy<Value = OnCsock> {
         1 => Just(OnCsock::Sleep),
         1 => Just(OnCsock::Wake),
         1 => (1..6000u32).prop_map(OnCsock::ReceiveBuffer),
+        1 => (0..4000u32).prop_map(OnCsock::LowWater),
         1 => Just(OnCsock::Close),
         8 => (length(), 1..60usize, any::<bool>()).prop_map(|(a, b, c)| OnCsock::Send(a, b, c)),
         1 => Just(OnCsock::SendBad),
