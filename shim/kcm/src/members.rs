@@ -137,8 +137,8 @@ impl MuxState {
         self.csocks[csock.index()].sleepers += 1;
     }
 
-    /// A call that slept does so no more. One that dies asleep is counted for ever, which costs no more than the choice of
-    /// this csock for one message.
+    /// A call that slept does so no more. One that dies asleep stays counted: the csock then gets a batch before others
+    /// whenever it is empty.
     pub fn reader_woke(&mut self, csock: CsockId) {
         let sleepers = &mut self.csocks[csock.index()].sleepers;
         *sleepers = sleepers.saturating_sub(1);
