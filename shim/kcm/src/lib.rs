@@ -43,8 +43,8 @@
 //!
 //! # Memory
 //!
-//! [`MuxState`] is plain numbers in fixed arrays, without pointers, and all zeros but for its size: it can lie in memory
-//! that forked processes share, under one lock. Bytes lie in regions, one or two for each socket, which the caller maps
+//! [`MuxState`] is plain numbers in fixed arrays, without pointers, and all zeros to begin with: it can lie in memory that
+//! forked processes share, under one lock. Bytes lie in regions, one or two for each socket, which the caller maps
 //! and lends as slices ([`outside::Regions`]). Nothing here allocates, and no index is taken from a region: whatever
 //! stands in one, the worst that comes of it is wrong bytes.
 #![forbid(unsafe_code)]
