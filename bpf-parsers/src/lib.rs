@@ -1,0 +1,21 @@
+//! eBPF parsers for KCM.
+#![forbid(unsafe_code)]
+
+mod check;
+mod decode;
+pub mod errno;
+mod eval;
+mod flow;
+mod helpers;
+pub mod insn;
+pub mod maps;
+mod memory;
+mod packet;
+mod program;
+mod skb;
+
+pub use check::{MAX_INSNS, Rejected};
+pub use eval::{Fault, MAX_STEPS};
+pub use packet::Packet;
+pub use program::{MapRef, Program};
+pub use skb::Fields;
