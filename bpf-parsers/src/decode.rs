@@ -64,6 +64,8 @@ pub(crate) fn decode(insns: &[Insn], functions: &[usize], maps: &MapNumbers) -> 
             }
             class::LD => step.src = if insn.mode() == mode::IND { insn.src } else { ZERO },
             class::LDX => step.src = insn.src,
+            // The bit that tells a register from an immediate is part of the width here.
+            class::ST => step.src = ZERO,
             class::STX => {
                 step.src = insn.src;
                 step.imm = 0;

@@ -240,23 +240,19 @@ impl Map {
         Some((low | high) & mask(len))
     }
 
-    /// Writes `len` bytes, 1 to 8; false outside a value.
+    /// Writes `len` bytes, 1 to 8, at once if they are aligned; false outside a value.
     pub(crate) fn store(&self, at: u32, len: u32, value: u64) -> bool {
-        self.modify(at, len, |_| value).is_some()
+        if at % 8 + len <= 8 {
+            return self.modify(at, len, |_| value).is_some();
+        }
+        self.holds(at, len) && (0..len).all(|byte| self.modify(at + byte, 1, |_| value >> (byte * 8)).is_some())
     }
 
-    /// Replaces `len` bytes, 1 to 8, by what `change` makes of them, at once if they are aligned; the old ones.
+    /// Replaces `len` aligned bytes, 1 to 8, by what `change` makes of them, at once; the old ones. `None` outside a
+    /// value.
     pub(crate) fn modify(&self, at: u32, len: u32, change: impl Fn(u64) -> u64) -> Option<u64> {
-        if !self.holds(at, len) {
+        if !self.holds(at, len) || at % 8 + len > 8 {
             return None;
-        }
-        if at % 8 + len > 8 {
-            let old = self.load(at, len)?;
-            let new = change(old);
-            for byte in 0..len {
-                self.modify(at + byte, 1, |_| new >> (byte * 8))?;
-            }
-            return Some(old);
         }
         let shift = (at % 8) * 8;
         let part = |word: u64| (word >> shift) & mask(len);

@@ -166,9 +166,7 @@ impl<'a, P: Packet + ?Sized, const FRAMES: usize> Memory<'a, P, FRAMES> {
             let bytes = self.cb.get((offset - skb::CB.start) as usize..)?.get(..width as usize)?;
             return Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)));
         }
-        let word = self.fields.word(offset & !3, self.packet.len())?;
-        let shifted = word >> (offset % 4 * 8);
-        Some(u64::from(if width == 4 { shifted } else { shifted & ((1 << (width * 8)) - 1) }))
+        self.fields.load(offset, width, self.packet.len()).map(u64::from)
     }
 
     fn store_context<const N: usize>(&mut self, offset: u32, value: u64) -> Option<()> {

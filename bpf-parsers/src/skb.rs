@@ -32,25 +32,35 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// The word at `offset`, which is a multiple of four.
-    pub(crate) fn word(&self, offset: u32, len: u32) -> Option<u32> {
+    /// What a load of 1, 2 or 4 bytes gives. As in the kernel a load narrower than the field it takes from (which may
+    /// be narrower than its place in the context) takes its part of it, and any other load gives the whole field.
+    pub(crate) fn load(&self, offset: u32, width: u32, len: u32) -> Option<u32> {
+        let (field, field_width) = self.field(offset & !3, len)?;
+        if width >= field_width {
+            return Some(field);
+        }
+        Some(field >> (offset % 4 * 8) & ((1 << (width * 8)) - 1))
+    }
+
+    /// The field at `offset`, a multiple of four, and its width in `struct sk_buff`.
+    fn field(&self, offset: u32, len: u32) -> Option<(u32, u32)> {
         Some(match offset {
-            0 => len,
-            4 => self.pkt_type,
-            8 => self.mark,
-            12 => self.queue_mapping,
-            16 => self.protocol,
-            20 => self.vlan_present,
-            24 => self.vlan_tci,
-            28 => self.vlan_proto,
-            32 => self.priority,
-            36 => self.ingress_ifindex,
-            40 => self.ifindex,
-            44 => self.tc_index,
-            68 => self.hash,
-            84 => self.napi_id,
-            164 => self.gso_segs,
-            176 => self.gso_size,
+            0 => (len, 4),
+            4 => (self.pkt_type, 1),
+            8 => (self.mark, 4),
+            12 => (self.queue_mapping, 2),
+            16 => (self.protocol, 2),
+            20 => (self.vlan_present, 1),
+            24 => (self.vlan_tci, 2),
+            28 => (self.vlan_proto, 2),
+            32 => (self.priority, 4),
+            36 => (self.ingress_ifindex, 4),
+            40 => (self.ifindex, 4),
+            44 => (self.tc_index, 2),
+            68 => (self.hash, 4),
+            84 => (self.napi_id, 4),
+            164 => (self.gso_segs, 2),
+            176 => (self.gso_size, 2),
             _ => return None,
         })
     }
@@ -64,5 +74,5 @@ pub(crate) fn may_access(offset: u32, width: u32, write: bool) -> bool {
     if CB.contains(&offset) {
         return offset + width <= CB.end;
     }
-    !write && width <= 4 && Fields::default().word(offset & !3, 0).is_some()
+    !write && width <= 4 && Fields::default().field(offset & !3, 0).is_some()
 }
