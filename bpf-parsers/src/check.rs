@@ -255,7 +255,8 @@ fn check_ld_abs(at: usize, insn: Insn) -> Result<(), Rejected> {
         return Err(malformed(at, "BPF_LD_[ABS|IND] uses reserved fields"));
     }
     if !indirect && insn.imm < 0 {
-        let log = "BPF_LD_ABS with a negative offset: a message has no link or network header (SKF_LL_OFF, SKF_NET_OFF)";
+        let log =
+            "BPF_LD_ABS with a negative offset: a message has no link or network header (SKF_LL_OFF, SKF_NET_OFF)";
         return Err(malformed(at, log));
     }
     Ok(())

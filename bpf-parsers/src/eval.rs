@@ -73,7 +73,6 @@ pub(crate) fn run<P: Packet + ?Sized, const FRAMES: usize>(
     let mut saved = [Saved::default(); FRAMES];
     let mut depth = 0;
     // Between two jumps back a program passes each step once at most, so their lengths bound the steps of a run.
-    let mut fuel = MAX_STEPS;
     let mut pc = 0;
 
     while let Some(step) = steps.get(pc) {
@@ -90,7 +89,7 @@ pub(crate) fn run<P: Packet + ?Sized, const FRAMES: usize>(
                 if $condition {
                     let target = step.aux as usize;
                     if target <= at {
-                        fuel = fuel.checked_sub((pc - target) as u64).ok_or(Fault::Steps)?;
+                        memory.spend((pc - target) as u64)?;
                     }
                     pc = target;
                 }
@@ -224,7 +223,7 @@ pub(crate) fn run<P: Packet + ?Sized, const FRAMES: usize>(
             Op::LoadBytesRelative => call!(LoadBytesRelative),
             Op::Call => {
                 // The function's own length, since after it the program goes on forward from here.
-                fuel = fuel.checked_sub(step.imm).ok_or(Fault::Steps)?;
+                memory.spend(step.imm)?;
                 if depth + 1 >= FRAMES {
                     return Err(Fault::Depth);
                 }

@@ -1,7 +1,8 @@
 //! The kernel's functions that parsers may call.
 
+use crate::errno::EFAULT;
 use crate::eval::Fault;
-use crate::maps::Map;
+use crate::maps::{MAX_KEY_BYTES, Map};
 use crate::memory::{Memory, Value, is_context};
 use crate::packet::Packet;
 
@@ -41,9 +42,6 @@ impl Helper {
     }
 }
 
-/// The most bytes that one `bpf_skb_load_bytes` moves: a stack's worth, or a map value's.
-const MAX_LOAD: u64 = 64 << 10;
-
 impl<P: Packet + ?Sized, const FRAMES: usize> Memory<'_, P, FRAMES> {
     /// Calls `helper` with R1 to R5; the result is for R0.
     pub(crate) fn call(&mut self, helper: Helper, [r1, r2, r3, r4, _]: [u64; 5]) -> Result<u64, Fault> {
@@ -53,17 +51,11 @@ impl<P: Packet + ?Sized, const FRAMES: usize> Memory<'_, P, FRAMES> {
                 let (key, len) = self.key(map, r2)?;
                 Ok(map.find(&key[..len]).map_or(0, |at| Value::address(number, at)))
             }
-            Helper::MapUpdate => {
-                let (_, map) = self.map(r1)?;
-                let (key, len) = self.key(map, r2)?;
-                let mut value = vec![0; map.def().value_size as usize];
-                self.copy_out(r3, &mut value)?;
-                Ok(answer(map.update(&key[..len], &value, r4)))
-            }
+            Helper::MapUpdate => self.map_update(r1, r2, r3, r4),
             Helper::MapDelete => {
                 let (_, map) = self.map(r1)?;
                 let (key, len) = self.key(map, r2)?;
-                Ok(answer(map.delete(&key[..len])))
+                Ok(map.delete(&key[..len]).map_or_else(errno, |()| 0))
             }
             Helper::LoadBytes => self.load_bytes(r1, r2, r3, r4),
             Helper::LoadBytesRelative => {
@@ -76,9 +68,30 @@ impl<P: Packet + ?Sized, const FRAMES: usize> Memory<'_, P, FRAMES> {
         }
     }
 
+    /// `bpf_map_update_elem(map, key, value, flags)`. Without a buffer: a value may be large.
+    fn map_update(&mut self, map: u64, key: u64, value: u64, flags: u64) -> Result<u64, Fault> {
+        let (_, map) = self.map(map)?;
+        let (key, len) = self.key(map, key)?;
+        let size = map.def().value_size;
+        self.spend_bytes(size)?;
+        for i in 0..size {
+            self.load::<1>(value.wrapping_add(u64::from(i)))?;
+        }
+        match map.place(&key[..len], flags) {
+            Ok(at) => {
+                for i in 0..size {
+                    let byte = self.load::<1>(value.wrapping_add(u64::from(i)))?;
+                    map.store(at + i, 1, byte);
+                }
+                Ok(0)
+            }
+            Err(number) => Ok(errno(number)),
+        }
+    }
+
     /// `bpf_skb_load_bytes(skb, offset, to, len)`: 0, or -EFAULT and zeros.
     fn load_bytes(&mut self, skb: u64, offset: u64, to: u64, len: u64) -> Result<u64, Fault> {
-        if !is_context(skb) {
+        if !is_context(skb) || len == 0 {
             return Err(Fault::Argument);
         }
         let packet = self.packet;
@@ -87,9 +100,6 @@ impl<P: Packet + ?Sized, const FRAMES: usize> Memory<'_, P, FRAMES> {
         if offset > i32::MAX as u32 || end > u64::from(packet.len()) {
             self.fill(to, len, |_| 0)?;
             return Ok(failed());
-        }
-        if len == 0 {
-            return Err(Fault::Argument);
         }
         match self.stack_range(to, len) {
             Some(stack) => {
@@ -102,37 +112,35 @@ impl<P: Packet + ?Sized, const FRAMES: usize> Memory<'_, P, FRAMES> {
 
     /// Stores `len` bytes at `to`; `len` is at least 1, as the kernel's verifier sees to.
     fn fill(&mut self, to: u64, len: u64, byte: impl Fn(u32) -> u8) -> Result<(), Fault> {
-        if len == 0 || len > MAX_LOAD {
-            return Err(Fault::Argument);
-        }
-        for i in 0..len as u32 {
+        let len = u32::try_from(len).ok().filter(|len| *len > 0).ok_or(Fault::Argument)?;
+        self.spend_bytes(len)?;
+        for i in 0..len {
             self.store::<1>(to.wrapping_add(u64::from(i)), u64::from(byte(i)))?;
         }
         Ok(())
     }
 
-    fn key(&self, map: &Map, address: u64) -> Result<([u8; crate::maps::MAX_KEY_BYTES as usize], usize), Fault> {
-        let mut key = [0; crate::maps::MAX_KEY_BYTES as usize];
-        let len = map.def().key_size as usize;
-        self.copy_out(address, key.get_mut(..len).ok_or(Fault::Argument)?)?;
-        Ok((key, len))
+    /// What a helper does with bytes costs as much as the steps of a program that did it.
+    fn spend_bytes(&mut self, bytes: u32) -> Result<(), Fault> {
+        self.spend(u64::from(bytes))
     }
 
-    fn copy_out(&self, from: u64, into: &mut [u8]) -> Result<(), Fault> {
-        for (i, byte) in (0u64..).zip(into) {
-            *byte = self.load::<1>(from.wrapping_add(i))? as u8;
+    fn key(&mut self, map: &Map, address: u64) -> Result<([u8; MAX_KEY_BYTES as usize], usize), Fault> {
+        let mut key = [0; MAX_KEY_BYTES as usize];
+        let len = map.def().key_size;
+        self.spend_bytes(len)?;
+        for (i, byte) in (0..len).zip(&mut key) {
+            *byte = self.load::<1>(address.wrapping_add(u64::from(i)))? as u8;
         }
-        Ok(())
+        Ok((key, len as usize))
     }
 }
 
 fn failed() -> u64 {
-    i64::from(-crate::errno::EFAULT) as u64
+    errno(EFAULT)
 }
 
-fn answer(result: Result<(), i32>) -> u64 {
-    match result {
-        Ok(()) => 0,
-        Err(errno) => i64::from(-errno) as u64,
-    }
+/// An error number as helpers return it.
+fn errno(number: i32) -> u64 {
+    i64::from(-number) as u64
 }

@@ -78,6 +78,17 @@ struct Index {
     fresh: u32,
 }
 
+impl Index {
+    fn unused(&mut self, max: u32) -> Option<u32> {
+        if let Some(place) = self.free.pop() {
+            return Some(place);
+        }
+        let place = self.fresh;
+        self.fresh += u32::from(place < max);
+        (place < max).then_some(place)
+    }
+}
+
 impl Map {
     /// Makes an empty map; an array's values are zero.
     ///
@@ -124,20 +135,10 @@ impl Map {
     /// `EINVAL` for other flags or wrong lengths, `E2BIG` when the map is full or the index too high, `EEXIST` and
     /// `ENOENT` as the flags ask.
     pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), i32> {
-        self.check_key(key)?;
-        if flags > BPF_EXIST || value.len() != self.def.value_size as usize {
+        if value.len() != self.def.value_size as usize {
             return Err(EINVAL);
         }
-        let at = match self.def.kind {
-            MapKind::Array => {
-                let at = self.find(key).ok_or(E2BIG)?;
-                if flags == BPF_NOEXIST {
-                    return Err(EEXIST);
-                }
-                at
-            }
-            MapKind::Hash => self.place(key, flags)?,
-        };
+        let at = self.place(key, flags)?;
         for (offset, byte) in (0u32..).zip(value) {
             self.store(at + offset, 1, u64::from(*byte));
         }
@@ -195,22 +196,23 @@ impl Map {
         Some(place * self.stride * 8)
     }
 
-    /// The place of `key` in a hash map, which gets one if the flags allow it.
-    fn place(&self, key: &[u8], flags: u64) -> Result<u32, i32> {
+    /// Where to store the value of `key`, which gets a place if the flags allow it.
+    pub(crate) fn place(&self, key: &[u8], flags: u64) -> Result<u32, i32> {
+        self.check_key(key)?;
+        if flags > BPF_EXIST {
+            return Err(EINVAL);
+        }
+        if self.def.kind == MapKind::Array {
+            let at = self.find(key).ok_or(E2BIG)?;
+            return if flags == BPF_NOEXIST { Err(EEXIST) } else { Ok(at) };
+        }
         let mut index = self.index();
         let place = match (index.places.get(key), flags) {
             (Some(_), BPF_NOEXIST) => return Err(EEXIST),
             (Some(place), _) => *place,
             (None, BPF_EXIST) => return Err(ENOENT),
             (None, _) => {
-                let place = match index.free.pop() {
-                    Some(place) => place,
-                    None if index.fresh < self.def.max_entries => {
-                        index.fresh += 1;
-                        index.fresh - 1
-                    }
-                    None => return Err(E2BIG),
-                };
+                let place = index.unused(self.def.max_entries).ok_or(E2BIG)?;
                 index.places.insert(key.into(), place);
                 place
             }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::eval::Fault;
+use crate::eval::{Fault, MAX_STEPS};
 use crate::maps::Map;
 use crate::packet::Packet;
 use crate::skb::{self, Fields};
@@ -65,12 +65,21 @@ pub(crate) struct Memory<'a, P: Packet + ?Sized, const FRAMES: usize> {
     maps: &'a [Arc<Map>],
     stack: [[u8; STACK_BYTES as usize]; FRAMES],
     cb: [u8; (skb::CB.end - skb::CB.start) as usize],
+    /// How many steps are left.
+    fuel: u64,
 }
 
 impl<'a, P: Packet + ?Sized, const FRAMES: usize> Memory<'a, P, FRAMES> {
     #[inline]
     pub(crate) fn new(packet: &'a P, fields: &'a Fields, maps: &'a [Arc<Map>]) -> Self {
-        Self { packet, fields, maps, stack: [[0; STACK_BYTES as usize]; FRAMES], cb: [0; 20] }
+        Self { packet, fields, maps, stack: [[0; STACK_BYTES as usize]; FRAMES], cb: [0; 20], fuel: MAX_STEPS }
+    }
+
+    /// Takes steps off what is left.
+    #[inline]
+    pub(crate) fn spend(&mut self, steps: u64) -> Result<(), Fault> {
+        self.fuel = self.fuel.checked_sub(steps).ok_or(Fault::Steps)?;
+        Ok(())
     }
 
     /// Reads `N` bytes, little-endian.
@@ -103,11 +112,7 @@ impl<'a, P: Packet + ?Sized, const FRAMES: usize> Memory<'a, P, FRAMES> {
     }
 
     /// Replaces `N` bytes by what `change` makes of them, at once where other threads could look; the old ones.
-    pub(crate) fn modify<const N: usize>(
-        &mut self,
-        address: u64,
-        change: impl Fn(u64) -> u64,
-    ) -> Result<u64, Fault> {
+    pub(crate) fn modify<const N: usize>(&mut self, address: u64, change: impl Fn(u64) -> u64) -> Result<u64, Fault> {
         let (region, offset) = parts(address);
         match region {
             STACK => {

@@ -186,13 +186,13 @@ impl Assembler {
                 self.stack_address(2, KEY);
                 self.stack_address(3, -DATA);
                 self.mov_imm(4, *flags);
-                self.helper(2);
+                self.map_helper(2);
             }
             Piece::Delete { map, key } => {
                 self.key(*key);
                 self.map(1, *map);
                 self.stack_address(2, KEY);
-                self.helper(3);
+                self.map_helper(3);
             }
             _ => {}
         }
@@ -257,6 +257,14 @@ impl Assembler {
     fn helper(&mut self, number: i32) {
         self.put(class::JMP | jmp::CALL, 0, 0, 0, number);
         self.renew_arguments();
+    }
+
+    /// Linux 6.1 gives error numbers of 32 bits here, newer ones of 64: they are made alike.
+    fn map_helper(&mut self, number: i32) {
+        self.helper(number);
+        for op in [alu::LSH, alu::ARSH] {
+            self.put(class::ALU64 | op, 0, 0, 0, 32);
+        }
     }
 
     /// Calls and packet loads leave nothing in R1 to R5.

@@ -15,31 +15,127 @@ pub enum Operand {
 /// stack are from the start of its area for data.
 #[derive(Clone, Debug)]
 pub enum Piece {
-    Alu { wide: bool, op: u8, dst: u8, operand: Operand },
+    Alu {
+        wide: bool,
+        op: u8,
+        dst: u8,
+        operand: Operand,
+    },
     /// Instruction set version 4.
-    SignedDivision { wide: bool, op: u8, dst: u8, operand: Operand },
-    SignedMove { wide: bool, bits: i16, dst: u8, src: u8 },
-    Swap { bits: i32, dst: u8 },
-    SignedLoad { width: u8, at: i16, dst: u8 },
-    Negate { wide: bool, dst: u8 },
-    Endian { big: bool, bits: i32, dst: u8 },
-    Number { dst: u8, value: u64 },
-    Store { width: u8, at: i16, operand: Operand },
-    Load { width: u8, at: i16, dst: u8 },
-    Atomic { wide: bool, op: i32, at: i16, src: u8 },
-    Context { offset: i16, width: u8, dst: u8 },
-    StoreCb { at: i16, width: u8, src: u8 },
-    Absolute { width: u8, offset: i32 },
+    SignedDivision {
+        wide: bool,
+        op: u8,
+        dst: u8,
+        operand: Operand,
+    },
+    SignedMove {
+        wide: bool,
+        bits: i16,
+        dst: u8,
+        src: u8,
+    },
+    Swap {
+        bits: i32,
+        dst: u8,
+    },
+    SignedLoad {
+        width: u8,
+        at: i16,
+        dst: u8,
+    },
+    Negate {
+        wide: bool,
+        dst: u8,
+    },
+    Endian {
+        big: bool,
+        bits: i32,
+        dst: u8,
+    },
+    Number {
+        dst: u8,
+        value: u64,
+    },
+    Store {
+        width: u8,
+        at: i16,
+        operand: Operand,
+    },
+    Load {
+        width: u8,
+        at: i16,
+        dst: u8,
+    },
+    Atomic {
+        wide: bool,
+        op: i32,
+        at: i16,
+        src: u8,
+    },
+    Context {
+        offset: i16,
+        width: u8,
+        dst: u8,
+    },
+    StoreCb {
+        at: i16,
+        width: u8,
+        src: u8,
+    },
+    Absolute {
+        width: u8,
+        offset: i32,
+    },
     /// From `register & mask + offset`.
-    Indirect { width: u8, src: u8, mask: i32, offset: i32 },
-    LoadBytes { offset: Operand, mask: i32, at: i16, len: i32 },
-    Lookup { map: u8, key: u8, wide: bool, operand: Operand },
-    LookupAtomic { map: u8, key: u8, wide: bool, op: i32, src: u8 },
-    Update { map: u8, key: u8, flags: i32 },
-    Delete { map: u8, key: u8 },
-    If { wide: bool, op: u8, dst: u8, operand: Operand, then: Vec<Piece>, otherwise: Vec<Piece> },
-    Loop { count: i32, body: Vec<Piece> },
-    Call { body: Vec<Piece> },
+    Indirect {
+        width: u8,
+        src: u8,
+        mask: i32,
+        offset: i32,
+    },
+    LoadBytes {
+        offset: Operand,
+        mask: i32,
+        at: i16,
+        len: i32,
+    },
+    Lookup {
+        map: u8,
+        key: u8,
+        wide: bool,
+        operand: Operand,
+    },
+    LookupAtomic {
+        map: u8,
+        key: u8,
+        wide: bool,
+        op: i32,
+        src: u8,
+    },
+    Update {
+        map: u8,
+        key: u8,
+        flags: i32,
+    },
+    Delete {
+        map: u8,
+        key: u8,
+    },
+    If {
+        wide: bool,
+        op: u8,
+        dst: u8,
+        operand: Operand,
+        then: Vec<Piece>,
+        otherwise: Vec<Piece>,
+    },
+    Loop {
+        count: i32,
+        body: Vec<Piece>,
+    },
+    Call {
+        body: Vec<Piece>,
+    },
 }
 
 /// Bytes of the stack's area for data.
@@ -94,9 +190,8 @@ fn version_4() -> impl Strategy<Value = Piece> {
             Piece::SignedDivision { wide, op, dst, operand }
         },
     );
-    let moved = (any::<bool>(), select(vec![8, 16, 32]), register(), register()).prop_map(|(wide, bits, dst, src)| {
-        Piece::SignedMove { wide: wide || bits == 32, bits, dst, src }
-    });
+    let moved = (any::<bool>(), select(vec![8, 16, 32]), register(), register())
+        .prop_map(|(wide, bits, dst, src)| Piece::SignedMove { wide: wide || bits == 32, bits, dst, src });
     let swap = (select(vec![16, 32, 64]), register()).prop_map(|(bits, dst)| Piece::Swap { bits, dst });
     let load = select(vec![1u8, 2, 4]).prop_flat_map(|width| (Just(width), place(width), register()));
     let load = load.prop_map(|(width, at, dst)| Piece::SignedLoad { width, at, dst });
@@ -109,8 +204,12 @@ fn memory() -> impl Strategy<Value = Piece> {
     prop_oneof![
         store.prop_map(|(width, at, operand)| Piece::Store { width, at, operand }),
         load.prop_map(|(width, at, dst)| Piece::Load { width, at, dst }),
-        (any::<bool>(), atomic(), place(8), register())
-            .prop_map(|(wide, op, at, src)| Piece::Atomic { wide, op, at, src }),
+        (any::<bool>(), atomic(), place(8), register()).prop_map(|(wide, op, at, src)| Piece::Atomic {
+            wide,
+            op,
+            at,
+            src
+        }),
     ]
 }
 
@@ -143,8 +242,11 @@ fn packet() -> impl Strategy<Value = Piece> {
     let near = prop_oneof![9 => 0..40i32, 1 => 40..200i32, 1 => select(vec![i32::MAX, 0xffff, 1 << 20])];
     let mask = select(vec![0, 1, 7, 31, 63]);
     let offset = prop_oneof![near.clone().prop_map(Operand::Imm), register().prop_map(Operand::Reg)];
-    let bytes = (offset, mask.clone(), 0..DATA, 1..DATA as i32).prop_map(|(offset, mask, at, len)| {
-        Piece::LoadBytes { offset, mask, at, len: len.min(i32::from(DATA - at)) }
+    let bytes = (offset, mask.clone(), 0..DATA, 1..DATA as i32).prop_map(|(offset, mask, at, len)| Piece::LoadBytes {
+        offset,
+        mask,
+        at,
+        len: len.min(i32::from(DATA - at)),
     });
     let width = select(vec![1u8, 2, 4]);
     prop_oneof![
@@ -158,8 +260,12 @@ fn packet() -> impl Strategy<Value = Piece> {
 fn maps() -> impl Strategy<Value = Piece> {
     let map = 0..MAPS;
     prop_oneof![
-        (map.clone(), register(), any::<bool>(), operand())
-            .prop_map(|(map, key, wide, operand)| Piece::Lookup { map, key, wide, operand }),
+        (map.clone(), register(), any::<bool>(), operand()).prop_map(|(map, key, wide, operand)| Piece::Lookup {
+            map,
+            key,
+            wide,
+            operand
+        }),
         (map.clone(), register(), any::<bool>(), atomic(), register())
             .prop_map(|(map, key, wide, op, src)| Piece::LookupAtomic { map, key, wide, op, src }),
         (map.clone(), register(), 0..4i32).prop_map(|(map, key, flags)| Piece::Update { map, key, flags }),
