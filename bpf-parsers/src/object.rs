@@ -6,6 +6,9 @@
 //! aya-obj takes programs from sections whose names it knows, `socket` for one. The section `socket_kcm` that the
 //! kernel's `Documentation/networking/kcm.rst` uses, and any other that a user names, is therefore renamed in a copy.
 
+mod btf;
+mod code;
+
 use std::collections::HashSet;
 use std::fmt;
 
@@ -117,6 +120,13 @@ fn check_sizes(file: &File<'_>) -> Result<(), ObjectError> {
     });
     if !sections || !symbols {
         return Err(error("a damaged object: sections or symbols have impossible sizes"));
+    }
+    if let Some(fault) = code::fault(file) {
+        return Err(error(fault));
+    }
+    let types = file.section_by_name(".BTF").and_then(|section| section.data().ok());
+    if types.is_some_and(|types| !btf::is_whole(types)) {
+        return Err(error("a damaged object: its description of types"));
     }
     // The old form of maps is a C struct, which begins with five numbers; pinning comes at byte 24, if at all.
     let pinned = file.symbols().any(|symbol| {

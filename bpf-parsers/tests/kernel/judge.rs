@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use preloop_parsers::insn::Insn;
 use preloop_parsers::maps::{Map, MapDef, MapKind};
-use preloop_parsers::{Fields, MapRef, Program};
+use preloop_parsers::{Fields, MapRef, Program, Rejected};
 
 use crate::piece::KEYS;
 
@@ -93,19 +93,24 @@ impl Case {
         Ok(Verdict::Ran(outcome))
     }
 
+    /// Loads the program here.
+    pub fn load(&self) -> Result<Program, Rejected> {
+        self.load_with(&maps())
+    }
+
+    fn load_with(&self, maps: &[Arc<Map>]) -> Result<Program, Rejected> {
+        Program::load(&self.insns, |reference| match reference {
+            MapRef::Fd(number) | MapRef::Index(number) => maps.get(usize::try_from(number).ok()?).cloned(),
+        })
+    }
+
     /// What this crate makes of it.
     ///
     /// # Panics
     /// When a run faults: programs here are ones that the kernel takes.
     pub fn evaluate(&self) -> Verdict {
-        let maps = MAPS.map(|(kind, _, max_entries)| {
-            let def = MapDef { kind, key_size: 4, value_size: VALUE_SIZE, max_entries, read_only: false };
-            Arc::new(Map::new(def).expect("a map"))
-        });
-        let find = |reference| match reference {
-            MapRef::Fd(number) | MapRef::Index(number) => maps.get(number as usize).cloned(),
-        };
-        let program = match Program::load(&self.insns, find) {
+        let maps = maps();
+        let program = match self.load_with(&maps) {
             Ok(program) => program,
             Err(rejected) => return Verdict::Rejected { errno: rejected.errno, log: rejected.log },
         };
@@ -130,6 +135,14 @@ impl Case {
         }
         Verdict::Ran(Outcome { returned, values })
     }
+}
+
+fn maps() -> Vec<Arc<Map>> {
+    let map = |(kind, _, max_entries)| {
+        let def = MapDef { kind, key_size: 4, value_size: VALUE_SIZE, max_entries, read_only: false };
+        Arc::new(Map::new(def).expect("a map"))
+    };
+    MAPS.map(map).to_vec()
 }
 
 fn number(from: &mut impl Read) -> io::Result<u32> {

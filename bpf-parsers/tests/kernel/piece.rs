@@ -288,6 +288,11 @@ fn leaf(v4: bool) -> BoxedStrategy<Piece> {
     if v4 { prop_oneof![8 => basic, 1 => version_4()].boxed() } else { basic.boxed() }
 }
 
+/// A program without branches of its own, all of which the kernel's verifier looks at.
+pub fn straight() -> impl Strategy<Value = Vec<Piece>> {
+    prop::collection::vec(leaf(false), 1..16)
+}
+
 /// A program; with `v4`, of instruction set version 4, which Linux 6.1 does not know.
 pub fn program(v4: bool) -> impl Strategy<Value = Vec<Piece>> {
     use jmp::*;
