@@ -46,11 +46,20 @@ fn error(text: impl fmt::Display) -> ObjectError {
 
 type File<'a> = ElfFile64<'a, LittleEndian>;
 
-/// The program of `section`; without it of the only section with a program, or of `socket_kcm`, or of `socket`.
+/// An object of which aya and aya-obj take the program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prepared {
+    /// The object file, with other names of sections.
+    pub bytes: Vec<u8>,
+    /// The name of the function that is the program.
+    pub function: String,
+}
+
+/// Finds the program of `section`; without it of the only section with a program, or of `socket_kcm`, or of `socket`.
 ///
 /// # Errors
 /// When these bytes are no such object, or there is no such program, or several.
-pub fn read(bytes: &[u8], section: Option<&str>) -> Result<Parser, ObjectError> {
+pub fn prepare(bytes: &[u8], section: Option<&str>) -> Result<Prepared, ObjectError> {
     if bytes.len() > MAX_OBJECT_BYTES {
         return Err(error(format_args!("an object of more than {MAX_OBJECT_BYTES} bytes")));
     }
@@ -60,10 +69,17 @@ pub fn read(bytes: &[u8], section: Option<&str>) -> Result<Parser, ObjectError> 
         return Err(error("not an object file for BPF"));
     }
     check_sizes(&file)?;
-    let section = choose(&file, section)?;
-    let function = function(&file, section)?;
-    let renamed = rename_programs(bytes, &file)?;
-    let mut object = aya_obj::Object::parse(&renamed).map_err(error)?;
+    let function = function(&file, choose(&file, section)?)?;
+    Ok(Prepared { bytes: rename_programs(bytes, &file)?, function })
+}
+
+/// The parser in an object; its program is found as by [`prepare`].
+///
+/// # Errors
+/// As [`prepare`], and for maps that are neither arrays nor hash maps.
+pub fn read(bytes: &[u8], section: Option<&str>) -> Result<Parser, ObjectError> {
+    let Prepared { bytes, function } = prepare(bytes, section)?;
+    let mut object = aya_obj::Object::parse(&bytes).map_err(error)?;
     link(&mut object, &function)
 }
 
