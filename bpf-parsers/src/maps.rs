@@ -59,6 +59,14 @@ pub struct MapDef {
     pub read_only: bool,
 }
 
+impl MapDef {
+    /// What such a map takes, in bytes of values and keys.
+    pub fn bytes(&self) -> u64 {
+        let element = u64::from(self.value_size.div_ceil(8)) * 8 + u64::from(self.key_size);
+        element.saturating_mul(u64::from(self.max_entries))
+    }
+}
+
 /// A map.
 #[derive(Debug)]
 pub struct Map {
@@ -102,11 +110,10 @@ impl Map {
         if def.kind == MapKind::Array && !array_key {
             return Err(EINVAL);
         }
-        let stride = def.value_size.div_ceil(8);
-        let element = u64::from(stride) * 8 + u64::from(def.key_size);
-        if def.key_size > MAX_KEY_BYTES || element.saturating_mul(u64::from(def.max_entries)) > MAX_MAP_BYTES {
+        if def.key_size > MAX_KEY_BYTES || def.bytes() > MAX_MAP_BYTES {
             return Err(E2BIG);
         }
+        let stride = def.value_size.div_ceil(8);
         let words = (0..stride * def.max_entries).map(|_| AtomicU64::new(0)).collect();
         Ok(Self { def, stride, words, index: Mutex::default() })
     }

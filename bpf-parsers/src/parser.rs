@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::check::{MAX_INSNS, Rejected};
+use crate::errno::E2BIG;
 use crate::insn::{INSN_BYTES, Insn};
-use crate::maps::{BPF_ANY, Map, MapDef, MapKind};
+use crate::maps::{BPF_ANY, MAX_MAP_BYTES, Map, MapDef, MapKind};
 use crate::program::{MapRef, Program};
 
 /// A program with the maps that it needs.
@@ -48,8 +49,13 @@ impl Parser {
     /// Makes the maps and loads the program. Every call makes maps of its own.
     ///
     /// # Errors
-    /// As [`Program::load`], and a map's error number when one cannot be made.
+    /// As [`Program::load`], a map's error number when one cannot be made, and `E2BIG` when together they would take
+    /// more than [`MAX_MAP_BYTES`].
     pub fn load(&self) -> Result<Program, Rejected> {
+        let bytes = self.maps.iter().fold(0u64, |sum, map| sum.saturating_add(map.def.bytes()));
+        if bytes > MAX_MAP_BYTES {
+            return Err(Rejected::new(E2BIG, format_args!("the maps take {bytes} bytes, more than {MAX_MAP_BYTES}")));
+        }
         let maps = self.maps.iter().enumerate().map(|(i, map)| map.make(i)).collect::<Result<Vec<_>, _>>()?;
         Program::load(&self.insns, |reference| match reference {
             MapRef::Fd(number) | MapRef::Index(number) => maps.get(usize::try_from(number).ok()?).cloned(),
@@ -81,7 +87,7 @@ impl Parser {
     /// When they are not such bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotAParser> {
         let mut rest = bytes.strip_prefix(&MAGIC).ok_or(NotAParser)?;
-        let name = String::from_utf8(take_bytes(&mut rest, 256)?.to_vec()).map_err(|_| NotAParser)?;
+        let name = String::from_utf8(take_bytes(&mut rest, bytes.len())?.to_vec()).map_err(|_| NotAParser)?;
         let insns = Insn::decode(take_bytes(&mut rest, MAX_INSNS * INSN_BYTES)?).ok_or(NotAParser)?;
         let count = take_number(&mut rest)?;
         let mut maps = Vec::new();

@@ -4,9 +4,11 @@
 use std::io;
 use std::path::Path;
 
+use preloop_parsers::errno::E2BIG;
+use preloop_parsers::maps::MapDef;
 use preloop_parsers::registry::{self, KNOWN};
 use preloop_parsers::spec::Spec;
-use preloop_parsers::{Fields, Parser, Program, object};
+use preloop_parsers::{Fields, Parser, ParserMap, Program, object};
 
 const MAPS: &[u8] = include_bytes!("objects/maps.o");
 const EPROTO: i32 = -71;
@@ -149,8 +151,11 @@ fn an_object_with_maps_constants_and_functions() {
     lengths.get(&9u32.to_le_bytes(), &mut value).expect("a value");
     assert_eq!(u32::from_le_bytes(value), 9);
 
-    let again = Parser::from_bytes(&parser.to_bytes()).expect("the same");
+    let mut again = Parser::from_bytes(&parser.to_bytes()).expect("the same");
     assert_eq!(again, parser);
+    let map = again.maps[0].clone();
+    again.maps.extend(vec![ParserMap { def: MapDef { value_size: 1 << 20, ..map.def }, data: Vec::new() }; 16]);
+    assert_eq!(again.load().expect_err("too much").errno, E2BIG);
 
     let other = with("x.o:other/one").expect("a section").load().expect("a program");
     assert_eq!(ask(&other, &[77]), 77);
@@ -179,16 +184,16 @@ fn sources_and_objects_agree() {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
-    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
-    for known in KNOWN {
-        let source = programs.join(known.name).with_extension("c");
-        let object = directory.path().join("compiled.o");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let programs = KNOWN.map(|known| (root.join("programs").join(known.name).with_extension("c"), known.object));
+    for (source, object) in programs.into_iter().chain([(root.join("tests/objects/maps.c"), MAPS)]) {
+        let compiled = directory.path().join("compiled.o");
         let mut compile = std::process::Command::new(compiler);
-        compile.args(["-target", "bpf", "-mcpu=v3", "-O2", "-fno-ident", "-fno-addrsig", "-c"]);
-        let status = compile.arg(source).arg("-o").arg(&object).status().expect("clang runs");
+        compile.args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-fno-ident", "-fno-addrsig", "-c"]);
+        let status = compile.arg(&source).arg("-o").arg(&compiled).status().expect("clang runs");
         assert!(status.success());
-        let compiled = object::read(&std::fs::read(object).expect("an object"), None).expect("a program");
-        let committed = object::read(known.object, None).expect("a program");
-        assert_eq!(compiled, committed, "{}: run make -C bpf-parsers/programs", known.name);
+        let compiled = object::read(&std::fs::read(compiled).expect("an object"), None).expect("a program");
+        let committed = object::read(object, None).expect("a program");
+        assert_eq!(compiled, committed, "{}: run make -B in its folder", source.display());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use preloop_parsers::errno::{E2BIG, EACCES, EBADF, EEXIST, EINVAL, ENOENT};
 use preloop_parsers::insn::{Insn, REG, alu, atomic, class, jmp, mode, pseudo, size};
 use preloop_parsers::maps::{BPF_ANY, BPF_EXIST, BPF_NOEXIST, Map, MapDef, MapKind};
-use preloop_parsers::{Fault, Fields, MAX_INSNS, MapRef, Program, Rejected};
+use preloop_parsers::{Fault, Fields, MAX_INSNS, MapRef, Program, Rejected, Verdict};
 
 const NOTHING: &[u8] = &[];
 const EXIT: Insn = insn(class::JMP | jmp::EXIT, 0, 0, 0, 0);
@@ -391,4 +391,17 @@ fn maps_answer_as_bpf_does() {
     assert_eq!(wrong(def(MapKind::Hash, 0)), Some(EINVAL));
     assert_eq!(wrong(MapDef { key_size: 513, ..def(MapKind::Hash, 1) }), Some(E2BIG));
     assert_eq!(wrong(def(MapKind::Hash, u32::MAX)), Some(E2BIG));
+}
+
+#[test]
+fn results_are_read_as_the_kernels_strparser_does() {
+    assert_eq!(Verdict::of(Ok(0)), Verdict::NeedMore);
+    assert_eq!(Verdict::of(Ok(5)), Verdict::Length(5));
+    assert_eq!(Verdict::of(Ok(i32::MAX as u32)), Verdict::Length(i32::MAX as u32));
+    assert_eq!(Verdict::of(Ok(-71i32 as u32)), Verdict::Error(71));
+    assert_eq!(Verdict::of(Ok(i32::MIN as u32)), Verdict::Error(1 << 31));
+    assert_eq!(Verdict::of(Err(Fault::Memory)), Verdict::Error(14));
+    // Bits above the 32nd are cut off.
+    let high = [insn(class::LD | mode::IMM | size::DW, 0, 0, 0, 7), insn(0, 0, 0, 0, -1), EXIT];
+    assert_eq!(Verdict::of(run(&high, &[])), Verdict::Length(7));
 }
