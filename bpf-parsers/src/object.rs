@@ -126,13 +126,21 @@ fn function(file: &File<'_>, section: SectionIndex) -> Result<String, ObjectErro
     }
 }
 
+/// How many bytes of a section symbols may name: all that are in the file, or of variables that begin as zero.
+fn contents<'a>(section: &impl ObjectSection<'a>) -> u64 {
+    if section.name().is_ok_and(|name| name.starts_with(".bss")) {
+        return section.size();
+    }
+    section.data().map_or(0, |data| data.len() as u64)
+}
+
 /// What aya-obj relies on: symbols inside their sections, sections of bearable size, map definitions that are whole.
 fn check_sizes(file: &File<'_>) -> Result<(), ObjectError> {
     let sections = file.sections().all(|section| section.address() == 0 && section.size() <= MAX_MAP_BYTES);
     let symbols = file.symbols().all(|symbol| {
         let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
         let end = symbol.address().checked_add(symbol.size());
-        section.is_none_or(|section| end.is_some_and(|end| end <= section.size()))
+        section.is_none_or(|section| end.is_some_and(|end| end <= contents(&section)))
     });
     if !sections || !symbols {
         return Err(error("a damaged object: sections or symbols have impossible sizes"));

@@ -14,11 +14,10 @@ type File<'a> = ElfFile64<'a, LittleEndian>;
 
 /// What is wrong, if anything.
 pub(super) fn fault(file: &File<'_>) -> Option<&'static str> {
-    let code = |section: &object::read::elf::ElfSection64<'_, '_, LittleEndian>| section.kind() == SectionKind::Text;
     if file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text).count() > MAX_FUNCTIONS {
         return Some("too many functions");
     }
-    for section in file.sections().filter(code) {
+    for section in file.sections().filter(is_code) {
         let Some(insns) = section.data().ok().and_then(Insn::decode) else {
             return Some("a damaged object: code is no whole number of instructions");
         };
@@ -38,7 +37,8 @@ pub(super) fn fault(file: &File<'_>) -> Option<&'static str> {
             let Some((kind, target)) = target else {
                 return Some("the program refers to something that the object does not define");
             };
-            let to_code = kind == SymbolKind::Text || file.section_by_index(target).is_ok_and(|target| code(&target));
+            let to_code =
+                kind == SymbolKind::Text || file.section_by_index(target).is_ok_and(|target| is_code(&target));
             let whole = at.is_some_and(|at| at + 1 < insns.len());
             match (to_code, is_local_call(*insn)) {
                 (true, true) if matches!(kind, SymbolKind::Text | SymbolKind::Section) && relocation.size() == 32 => {}
@@ -50,6 +50,11 @@ pub(super) fn fault(file: &File<'_>) -> Option<&'static str> {
         }
     }
     None
+}
+
+/// What aya-obj takes for code.
+fn is_code<'a>(section: &impl ObjectSection<'a>) -> bool {
+    section.kind() == SectionKind::Text || section.name().is_ok_and(|name| name.starts_with(".text"))
 }
 
 fn is_local_call(insn: Insn) -> bool {

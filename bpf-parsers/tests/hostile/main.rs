@@ -116,7 +116,7 @@ fn with_pointers(body: &[Insn]) -> Vec<Insn> {
 #[test]
 fn programs_that_the_checker_cannot_see_through() {
     let (taken, faults, asked) = (Cell::new(0), Cell::new(0), Cell::new(0));
-    let mut runner = TestRunner::new(config(6000));
+    let mut runner = TestRunner::new(config(2000));
     let case = (prop::collection::vec(instruction(), 1..8), prop::collection::vec(any::<u8>(), 0..80));
     let result = runner.run(&case, |(body, message)| {
         asked.set(asked.get() + 1);
