@@ -3,6 +3,8 @@
 //! The second operand of a step is always `regs[src] + imm`: where the instruction names a register, `imm` is zero;
 //! where it has an immediate, `src` is a register that stays zero. So both forms are one operation, without a branch.
 
+use std::collections::BTreeMap;
+
 use crate::check::callee;
 use crate::helpers::Helper;
 use crate::insn::{Insn, alu, class, jmp, mode, pseudo, size};
@@ -41,7 +43,7 @@ pub(crate) struct Step {
 }
 
 /// What a map reference of the program means: the map's number, by the position of its instruction.
-pub(crate) type MapNumbers = Vec<(usize, u32)>;
+pub(crate) type MapNumbers = BTreeMap<usize, u32>;
 
 /// Translates a program whose shape was checked; `None` would be a program whose shape was not.
 pub(crate) fn decode(insns: &[Insn], functions: &[usize], maps: &MapNumbers) -> Option<Box<[Step]>> {
@@ -116,7 +118,7 @@ fn length(functions: &[usize], places: &[usize], start: usize, end: usize) -> Op
 }
 
 fn wide_value(first: Insn, second: &Insn, at: usize, maps: &MapNumbers) -> Option<u64> {
-    let number = || maps.iter().find(|(insn, _)| *insn == at).map(|(_, number)| *number);
+    let number = || maps.get(&at).copied();
     Some(match first.src {
         pseudo::MAP_FD | pseudo::MAP_IDX => memory::handle(number()?),
         pseudo::MAP_VALUE | pseudo::MAP_IDX_VALUE => memory::Value::address(number()?, second.imm as u32),

@@ -176,8 +176,7 @@ impl Flow<'_> {
     }
 
     fn wide(&self, at: usize, insn: Insn) -> Kind {
-        let number = self.numbers.iter().find(|(insn, _)| *insn == at).map(|(_, number)| *number);
-        match (number, insn.src) {
+        match (self.numbers.get(&at).copied(), insn.src) {
             (Some(map), pseudo::MAP_FD | pseudo::MAP_IDX) => Kind::Handle(map),
             (Some(map), _) => Kind::Value(map, self.insns.get(at + 1).map(|second| i64::from(second.imm))),
             _ => Kind::Number,

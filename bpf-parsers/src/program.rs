@@ -59,15 +59,15 @@ impl Program {
             {
                 let found = resolve(at, *insn, *second, &mut map)?;
                 let known = maps.iter().position(|other| Arc::ptr_eq(other, &found));
-                let number = known.unwrap_or_else(|| {
+                let number = known.unwrap_or(maps.len());
+                if known.is_none() {
                     maps.push(found);
-                    maps.len() - 1
-                });
-                numbers.push((at, number as u32));
+                }
+                if maps.len() > MAX_MAPS {
+                    return Err(Rejected::at(at, E2BIG, format_args!("a program uses at most {MAX_MAPS} maps")));
+                }
+                numbers.insert(at, number as u32);
             }
-        }
-        if maps.len() > MAX_MAPS {
-            return Err(Rejected::new(E2BIG, format_args!("a program uses at most {MAX_MAPS} maps")));
         }
         flow::check(insns, &functions, &maps, &numbers)?;
         let steps = decode::decode(insns, &functions, &numbers)

@@ -17,7 +17,7 @@ use crate::parser::Parser;
 
 const EPROTO: i32 = 71;
 const EMSGSIZE: i32 = 90;
-/// Fields begin below this: it is what one look at a socket sees of a message at most.
+/// The last byte at which a field may begin; no protocol has its length farther in.
 const MAX_OFFSET: u32 = 0xffff;
 
 /// A parsed spec.
