@@ -1,6 +1,6 @@
 //! From pieces to instructions that the kernel's verifier takes.
 
-use preloop_parsers::insn::{Insn, REG, alu, class, jmp, mode, pseudo, size};
+use preloop_parsers::insn::{Insn, REG, alu, atomic, class, jmp, mode, pseudo, size};
 
 use crate::piece::{DATA, KEYS, Operand, Piece};
 
@@ -41,6 +41,10 @@ impl Assembler {
         for (i, reg) in (0..).zip(NUMBERS) {
             self.mov_imm(reg, i * 0x0101_0107);
         }
+        // Zero, and nothing but high bits: what operations of 32 and 64 bits differ in.
+        self.mov_imm(7, 0);
+        self.mov_imm(8, -1);
+        self.put(class::ALU64 | alu::LSH, 8, 0, 0, 32);
         for word in 1..=DATA / 8 {
             self.put(class::ST | mode::MEM | size::DW, FRAME, 0, -8 * word, i32::from(word) * 77);
         }
@@ -104,6 +108,11 @@ impl Assembler {
                 self.put(class::LDX | mode::MEM | sized(*width), *dst, FRAME, data(*at), 0);
             }
             Piece::Atomic { wide, op, at, src } => {
+                // Before, the verifier must not know what is there. It does not follow what it decides from a fetched
+                // value back to the stack, so that it prunes ways which it should not, and cuts out branches that are
+                // taken (seen in Linux 6.18). After an atomic operation it knows nothing of the place.
+                self.mov_imm(SCRATCH, 0);
+                self.put(class::STX | mode::ATOMIC | size::DW, FRAME, SCRATCH, data(*at), atomic::OR);
                 self.put(class::STX | mode::ATOMIC | atomic_size(*wide), FRAME, *src, data(*at), *op);
             }
             Piece::If { wide, op, dst, operand, then, otherwise } => {

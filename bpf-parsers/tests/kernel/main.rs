@@ -28,8 +28,9 @@ const E2BIG: i32 = 7;
 fn message() -> impl Strategy<Value = Message> + Clone {
     let bytes = prop_oneof![
         1 => prop::collection::vec(any::<u8>(), 1..4),
-        4 => prop::collection::vec(any::<u8>(), 4..64),
-        1 => prop::collection::vec(any::<u8>(), 64..600),
+        1 => prop::collection::vec(any::<u8>(), 4..64),
+        // Mostly what loads find: one past the end hides all that was computed before.
+        8 => prop::collection::vec(any::<u8>(), 64..300),
     ];
     (any::<u32>(), any::<u32>(), bytes).prop_map(|(mark, priority, bytes)| Message { mark, priority, bytes })
 }
