@@ -16,6 +16,7 @@
 //! starts a thread, or makes a system call, except that [`object`] reads files through aya-obj, which a launcher should
 //! rather do than a preloaded library.
 #![forbid(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod check;
 mod decode;

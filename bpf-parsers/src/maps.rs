@@ -3,6 +3,8 @@
 //! Values live in atomic words, so that several threads may run one program at once: what the kernel's programs may
 //! see of each other's plain stores, these may see too, and atomic instructions are atomic. All memory is taken when a
 //! map is made.
+//!
+//! A hash map has a lock, which is held only inside a call: whoever forks must see to it that no thread is in one.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -23,6 +23,8 @@ use crate::parser::{Parser, ParserMap};
 
 /// The largest object file that is read.
 pub const MAX_OBJECT_BYTES: usize = 4 << 20;
+/// What all sections may have together, variables that begin as zero included.
+const MAX_SECTION_BYTES: u64 = MAX_OBJECT_BYTES as u64 + MAX_MAP_BYTES;
 /// A section name that aya-obj knows.
 const KNOWN: &[u8] = b"socket\0";
 /// `BPF_F_RDONLY_PROG`.
@@ -136,7 +138,8 @@ fn contents<'a>(section: &impl ObjectSection<'a>) -> u64 {
 
 /// What aya-obj relies on: symbols inside their sections, sections of bearable size, map definitions that are whole.
 fn check_sizes(file: &File<'_>) -> Result<(), ObjectError> {
-    let sections = file.sections().all(|section| section.address() == 0 && section.size() <= MAX_MAP_BYTES);
+    let size = file.sections().fold(0u64, |sum, section| sum.saturating_add(section.size()));
+    let sections = file.sections().all(|section| section.address() == 0) && size <= MAX_SECTION_BYTES;
     let symbols = file.symbols().all(|symbol| {
         let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
         let end = symbol.address().checked_add(symbol.size());
