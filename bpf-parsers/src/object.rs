@@ -15,8 +15,9 @@ use std::fmt;
 use aya_obj::generated::bpf_insn;
 use object::elf::{EM_BPF, ET_REL};
 use object::read::elf::{ElfFile64, FileHeader, SectionHeader};
-use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SectionIndex, SectionKind, SymbolKind};
+use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SectionIndex, SectionKind, SymbolIndex, SymbolKind};
 
+use crate::check::MAX_INSNS;
 use crate::insn::Insn;
 use crate::maps::{MAX_MAP_BYTES, MapDef, MapKind};
 use crate::parser::{Parser, ParserMap};
@@ -81,8 +82,9 @@ pub fn prepare(bytes: &[u8], section: Option<&str>) -> Result<Prepared, ObjectEr
 /// As [`prepare`], and for maps that are neither arrays nor hash maps.
 pub fn read(bytes: &[u8], section: Option<&str>) -> Result<Parser, ObjectError> {
     let Prepared { bytes, function } = prepare(bytes, section)?;
+    let file = File::parse(&*bytes).map_err(error)?;
     let mut object = aya_obj::Object::parse(&bytes).map_err(error)?;
-    link(&mut object, &function)
+    link(&mut object, &function, &code::references(&file))
 }
 
 /// Sections with programs; `.text` holds functions that programs call.
@@ -206,9 +208,20 @@ fn rename_programs(bytes: &[u8], file: &File<'_>) -> Result<Vec<u8>, ObjectError
     Ok(out)
 }
 
-fn link(object: &mut aya_obj::Object, function: &str) -> Result<Parser, ObjectError> {
+fn link(
+    object: &mut aya_obj::Object,
+    function: &str,
+    references: &[(SymbolIndex, SectionIndex)],
+) -> Result<Parser, ObjectError> {
     let mut maps: Vec<_> = std::mem::take(&mut object.maps).into_iter().collect();
     maps.sort_by(|(a, _), (b, _)| a.cmp(b));
+    // Maps with symbols are referred to by these; other maps are whole sections.
+    let symbols: HashSet<_> = maps.iter().filter_map(|(_, map)| map.symbol_index()).collect();
+    let sections: HashSet<_> =
+        maps.iter().filter(|(_, map)| map.symbol_index().is_some()).map(|(_, map)| map.section_index()).collect();
+    if references.iter().any(|(symbol, section)| sections.contains(&section.0) && !symbols.contains(&symbol.0)) {
+        return Err(error("the program refers to a map that is none"));
+    }
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let numbered = maps.iter().enumerate().map(|(number, (name, map))| (name.as_str(), number as i32, map));
     object.relocate_maps(numbered, &text).map_err(error)?;
@@ -216,6 +229,9 @@ fn link(object: &mut aya_obj::Object, function: &str) -> Result<Parser, ObjectEr
     let program = object.programs.get(function).ok_or_else(|| error("the program was not found"))?;
     let linked = object.functions.get(&program.function_key()).ok_or_else(|| error("the program was not found"))?;
 
+    if linked.instructions.len() > MAX_INSNS {
+        return Err(error(format_args!("a program of more than {MAX_INSNS} instructions")));
+    }
     let mut insns: Vec<Insn> = linked.instructions.iter().map(instruction).collect();
     let mut used: Vec<i32> = Vec::new();
     for insn in insns.iter_mut().filter(|insn| insn.is_wide() && insn.src != 0) {

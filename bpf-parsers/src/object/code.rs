@@ -1,7 +1,10 @@
 //! Whether calls and references in an object's code are ones that clang writes: aya-obj panics on others.
 
 use object::read::elf::ElfFile64;
-use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind, SymbolKind};
+use object::{
+    LittleEndian, Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionIndex, SectionKind, SymbolIndex,
+    SymbolKind,
+};
 
 use crate::insn::{INSN_BYTES, Insn, class, jmp, pseudo};
 
@@ -50,6 +53,16 @@ pub(super) fn fault(file: &File<'_>) -> Option<&'static str> {
         }
     }
     None
+}
+
+/// What the code refers to: symbols, and the sections that they are in.
+pub(super) fn references(file: &File<'_>) -> Vec<(SymbolIndex, SectionIndex)> {
+    let targets = file.sections().filter(is_code).flat_map(|section| section.relocations());
+    let symbols = targets.filter_map(|(_, relocation)| match relocation.target() {
+        RelocationTarget::Symbol(symbol) => file.symbol_by_index(symbol).ok(),
+        _ => None,
+    });
+    symbols.filter_map(|symbol| Some((symbol.index(), symbol.section_index()?))).collect()
 }
 
 /// What aya-obj takes for code.
