@@ -4,7 +4,7 @@ use crate::fdtable::{self, FILES, SETS};
 use crate::process;
 use crate::socket::epoll::Set;
 use crate::socket::file::OpenFile;
-use crate::socket::{bell, clc, group};
+use crate::socket::{bell, clc, group, users};
 use preloop_shm::counted::Counted;
 use preloop_uapi::sync::Ordering;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -100,6 +100,10 @@ fn in_child(files: &[Counted<OpenFile>], sets: &[Arc<Set>]) {
     bell::forget_all();
     group::after_fork();
     sets.iter().for_each(|set| set.after_fork());
-    // Calls that other threads of the parent had under way are not this process's.
-    files.iter().for_each(|file| file.after_fork());
+    users::after_fork();
+    for file in files {
+        users::enlist(file.sock);
+        // Calls that other threads of the parent had under way are not this process's.
+        file.after_fork();
+    }
 }

@@ -259,6 +259,18 @@ impl Arena {
         base != 0 && (base..base + BYTES).contains(&core::ptr::from_ref(slot).addr())
     }
 
+    /// Shows every slot that is in use for something of this kind.
+    pub fn each<T: Slot>(&self, is_kind: impl Fn(u32) -> bool, mut show: impl FnMut(&'static T)) {
+        let base = self.base.load(Ordering::Acquire);
+        let Some(header) = self.header() else { return };
+        let own = Inherited { base };
+        let used = |index: &u32| header.used[*index as usize / 64].load(Ordering::Acquire) >> (index % 64) & 1 == 1;
+        (0..header.high_water.load(Ordering::Acquire))
+            .filter(used)
+            .filter_map(|index| own.slot(index, &is_kind))
+            .for_each(&mut show);
+    }
+
     /// Takes a slot, or `None` when all are in use. The caller stores the listing's kind.
     pub fn take<T: Slot>(&self) -> Option<&'static T> {
         const {

@@ -22,6 +22,7 @@ use crate::socket::file::{OpenFile, Watcher};
 use crate::socket::group::{Group, Peer};
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, phase};
+use crate::socket::users;
 use preloop_shm::lock::Held;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
 use preloop_sys::unix::{self, Inner};
@@ -41,6 +42,10 @@ pub fn step(file: &OpenFile, fd: Fd, sends: bool) {
     let sock = file.sock;
     let alone = || sock.holders.load(Ordering::Acquire) == 1;
     if !alone() {
+        let (sent, received) = calls(sock);
+        if (sent + received).is_power_of_two() {
+            users::count_out_the_dead(sock);
+        }
         return;
     }
     // Another thread is at it: this call need not wait.

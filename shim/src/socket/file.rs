@@ -7,6 +7,7 @@ use crate::socket::bell::Bell;
 use crate::socket::epoll::Set;
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, flag};
+use crate::socket::users;
 use preloop_shm::arena;
 use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
@@ -83,6 +84,7 @@ impl OpenFile {
     }
 
     fn know(sock: &'static Sock, fd: Fd) -> Counted<Self> {
+        users::enlist(sock);
         if fd >= 0 {
             sock.listing.pid.store(process::pid(), Ordering::Relaxed);
             sock.listing.fd.store(fd, Ordering::Relaxed);
@@ -193,7 +195,11 @@ impl OpenFile {
     /// This process counts no more among the holders. Answers once, whether it was the last of them.
     pub fn end(&self) -> Option<bool> {
         let first = !self.ended.swap(true, std::sync::atomic::Ordering::AcqRel);
-        first.then(|| self.sock.holders.fetch_sub(1, Ordering::AcqRel) == 1)
+        first.then(|| {
+            users::ends(self.sock);
+            let last = self.sock.holders.fetch_sub(1, Ordering::AcqRel) == 1;
+            last || users::count_out_the_dead(self.sock).last_holder
+        })
     }
 
     /// Whether [`end`](Self::end) has answered.
@@ -232,7 +238,9 @@ impl OpenFile {
         if self.left.swap(true, std::sync::atomic::Ordering::AcqRel) {
             return;
         }
-        let last = self.sock.users.fetch_sub(1, Ordering::AcqRel) == 1;
+        users::leaves(self.sock);
+        let last =
+            self.sock.users.fetch_sub(1, Ordering::AcqRel) == 1 || users::count_out_the_dead(self.sock).last_user;
         if let Ok(link) = self.link.try_read()
             && let Some(link) = &*link
         {

@@ -16,4 +16,5 @@ pub mod rx;
 pub mod sock;
 pub mod transfer;
 pub mod tx;
+pub mod users;
 pub mod wait;

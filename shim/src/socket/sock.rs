@@ -73,6 +73,8 @@ pub struct Sock {
     pub holders: AtomicU32,
     /// Processes that use this slot: those that hold a descriptor, or have a call under way.
     pub users: AtomicU32,
+    /// Who they are, as far as there is room: see [`crate::socket::users`].
+    pub pids: [AtomicU32; 8],
     /// Calls that sent something, before the connection moved.
     pub sends: AtomicU32,
     /// Calls that received something, before the connection moved.

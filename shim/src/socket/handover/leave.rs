@@ -9,6 +9,7 @@ use crate::process;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::group::{self, Group};
+use crate::socket::users;
 use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call};
@@ -119,13 +120,15 @@ fn is_needed(fd: Fd, file: &OpenFile) -> bool {
 
 impl Leaving {
     fn count(&self, back: bool) {
-        for file in &self.closing {
-            for counter in [&file.sock.holders, &file.sock.users] {
-                if back {
-                    counter.fetch_add(1, Ordering::AcqRel);
-                } else {
-                    counter.fetch_sub(1, Ordering::AcqRel);
-                }
+        for sock in self.closing.iter().map(|file| file.sock) {
+            if back {
+                users::enlist(sock);
+                sock.holders.fetch_add(1, Ordering::AcqRel);
+                sock.users.fetch_add(1, Ordering::AcqRel);
+            } else {
+                users::leaves(sock);
+                sock.holders.fetch_sub(1, Ordering::AcqRel);
+                sock.users.fetch_sub(1, Ordering::AcqRel);
             }
         }
         group::count(&self.groups, back);
