@@ -68,7 +68,7 @@ fn build(target: &Path, sources: &[&Path], arguments: &[&Path]) -> Result<()> {
         return Ok(());
     }
     let mut command = Command::new(programs::find("cc")?);
-    command.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror -Wno-unused-result -Wno-stringop-overflow -Wno-nonnull -pthread".split(' '));
+    command.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror -Wno-unused-result -Wno-stringop-overflow -Wno-nonnull -Wno-deprecated-declarations -pthread".split(' '));
     let result = command.args(arguments).arg("-o").arg(target).output().context("starting cc")?;
     ensure!(result.status.success(), "cc: {}", String::from_utf8_lossy(&result.stderr));
     Ok(())

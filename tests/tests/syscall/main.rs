@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use preloop_tests::process::{Finished, Process};
+use preloop_tests::process::Finished;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::{Side, World};
 use preloop_tests::{ports, wait};
@@ -65,7 +65,7 @@ fn compare(subject: &str, permits: &[Permit]) -> Result<()> {
 
 /// What the subject states in one world and role.
 fn facts(program: &Program, acting: Side, world: World) -> Result<String> {
-    const LIMIT: Duration = Duration::from_secs(30);
+    const LIMIT: Duration = Duration::from_secs(20);
     let scene = Scene::new(world, LIMIT)?;
     let port = ports::free()?.to_string();
     let launch = |side| {
@@ -76,12 +76,12 @@ fn facts(program: &Program, acting: Side, world: World) -> Result<String> {
     };
     let mut server = launch(Side::Server).listen(port.parse()?)?;
     let mut client = launch(Side::Client).start()?;
-    let ended = |process: &mut Process| process.has_ended();
-    wait::until("an end ends", LIMIT * 2, || Ok(ended(&mut server)? || ended(&mut client)?))?;
-    wait::until("the other end ends", Duration::from_secs(10), || Ok(ended(&mut server)? && ended(&mut client)?))
+    wait::until("an end ends", LIMIT * 2, || Ok(server.has_ended()? || client.has_ended()?))?;
+    let both = || Ok(server.has_ended()? && client.has_ended()?);
+    wait::until("the other end ends", Duration::from_secs(10), both)
         .with_context(|| format!("{}\n{}", server.output(), client.output()))?;
-    let (server, client) = (server.finish()?, client.finish()?);
     let (actor, peer) = if acting == Side::Server { (server, client) } else { (client, server) };
+    let (actor, peer) = (actor.finish()?, peer.finish()?);
     let told = || format!("acting:\n{}{}peer:\n{}", actor.stdout, actor.stderr, peer.stderr);
     ensure!(actor.status.success(), "{}\n{}", actor.status, told());
     ensure!(peer.status.success() || was_killed(&peer), "peer: {}\n{}", peer.status, told());

@@ -20,7 +20,7 @@ macro_rules! subjects {
 }
 
 subjects! {
-    oob epoll_level epoll_edge epoll_sets epoll_threads epoll_mixed masks eintr
+    oob epoll_level epoll_edge epoll_sets epoll_threads epoll_mixed masks eintr poll_select half_close resets peek timeouts cancel threads vectors options sigio transfer connect dups stdio forks handovers limits writing
 }
 
 #[test]
