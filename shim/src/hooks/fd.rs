@@ -137,6 +137,12 @@ pub unsafe extern "C" fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: *mut c_void) -> c_int {
+    if command == libc::F_SETFL
+        && argument as usize as c_int & libc::O_ASYNC != 0
+        && let Some(Err(code)) = fdtable::get(fd).map(|file| options::before_signals(&file))
+    {
+        return answer(Err(code));
+    }
     // SAFETY: the program's own call.
     let done = unsafe { real::fcntl(fd, command, argument) };
     if done >= 0 {

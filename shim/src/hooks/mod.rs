@@ -2,6 +2,7 @@
 //! a descriptor that is not ours goes straight to the real call. One of the rooms where `unsafe` lives: each hook's
 //! arguments are what the C function's caller vouches for.
 
+mod aio;
 mod alias;
 mod conn;
 mod dprintf;

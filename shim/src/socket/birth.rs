@@ -80,8 +80,9 @@ pub fn connects(file: &OpenFile, fd: Fd, to: &RawAddr) {
 pub fn accepted(listener: Fd, fd: Fd, from: &RawAddr, flags: i32) {
     let Some(peer) = from.inet() else { return };
     let listener = fdtable::get(listener).map(|listener| listener.sock);
-    let smc = listener.map_or(0, |listener| listener.flags.load(Ordering::Relaxed) & flag::AF_SMC);
-    let Some(file) = OpenFile::enter(fd, nonblock(flags) | smc) else { return };
+    const INHERITED: u32 = flag::AF_SMC | flag::RX_AT_ONCE | flag::TX_AT_ONCE;
+    let inherited = listener.map_or(0, |listener| listener.flags.load(Ordering::Relaxed) & INHERITED);
+    let Some(file) = OpenFile::enter(fd, nonblock(flags) | inherited) else { return };
     // Options of the listener are the connection's, too.
     if let Some(listener) = listener {
         file.sock.low_water.store(listener.low_water.load(Ordering::Relaxed), Ordering::Relaxed);

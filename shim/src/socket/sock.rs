@@ -41,6 +41,10 @@ pub mod flag {
     pub const RESET_TOLD: u32 = 64;
     /// Something was sent since the last receive, while the proposal stood.
     pub const ASKED: u32 = 256;
+    /// SO_RCVTIMEO was set to less than no time: calls do not wait. The kernel shows it as no limit.
+    pub const RX_AT_ONCE: u32 = 1024;
+    /// SO_SNDTIMEO was.
+    pub const TX_AT_ONCE: u32 = 2048;
     /// The program opened it as AF_SMC.
     pub const AF_SMC: u32 = 512;
     /// The peer stored something impossible: the connection is aborted.

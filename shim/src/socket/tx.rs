@@ -10,7 +10,7 @@ use preloop_shm::copy::{Buffers, Ring, Store};
 use preloop_shm::counted::Counted;
 use preloop_shm::lock::Held;
 use preloop_smc::ring::{Broken, Span};
-use preloop_sys::{Errno, Fd, call, cancel, clock, process, tcp};
+use preloop_sys::{Errno, Fd, call, cancel, clock, errno, process, tcp};
 use preloop_uapi::ring::shut;
 use preloop_uapi::sync::{Ordering, fence};
 
@@ -219,7 +219,12 @@ fn send_through_ring(
             Err(errno) => break errno,
             Ok(Sending::Done) => return Answer::Ours(Ok(sent)),
             Ok(Sending::PeerClosed) if sent == 0 && (deadline.is_none() || file.is_at(number)) => {
-                return Answer::Kernel(kernel());
+                let answer = kernel();
+                // TCP calls a reset of a half-closed connection so. Of this one the kernel's socket saw no half-close.
+                if answer < 0 && errno::get() == Errno::ECONNRESET && link.peer().tx.shut.load(Ordering::Acquire) != 0 {
+                    break Errno::EPIPE;
+                }
+                return Answer::Kernel(answer);
             }
             Ok(Sending::PeerClosed) if sent == 0 => break Errno::EPIPE,
             Ok(Sending::PeerClosed) => return Answer::Ours(Ok(sent)),
@@ -230,7 +235,7 @@ fn send_through_ring(
             },
             Ok(Sending::Full) => {}
         }
-        let until = *deadline.get_or_insert_with(|| wait::deadline_of(fd, libc::SO_SNDTIMEO));
+        let until = *deadline.get_or_insert_with(|| wait::deadline_of(file, fd, libc::SO_SNDTIMEO));
         if let Err(errno) = wait_for_room(file, link, fd, until, sent == 0) {
             break errno;
         }
@@ -278,7 +283,9 @@ fn put(file: &OpenFile, link: &Link, fd: Fd, source: &mut dyn Source, sent: &mut
 fn ended(file: &OpenFile, link: &Link, fd: Fd) -> Result<Option<Sending>, Errno> {
     let sock = file.sock;
     if sock.has(flag::TX_SHUT) {
-        return Err(Errno::EPIPE);
+        // An error that the kernel has to tell comes first, once.
+        let pending = call::int_option(fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0);
+        return Err(if pending == 0 { Errno::EPIPE } else { Errno::new(pending) });
     }
     if sock.has(flag::BROKEN) {
         return Err(Errno::ECONNRESET);

@@ -27,8 +27,10 @@ const SHORT_SLEEP: u64 = 120_000;
 pub type Deadline = Option<u64>;
 
 /// The deadline that SO_RCVTIMEO or SO_SNDTIMEO of a socket gives a call that starts to wait now.
-pub fn deadline_of(fd: Fd, option: i32) -> Deadline {
+pub fn deadline_of(file: &OpenFile, fd: Fd, option: i32) -> Deadline {
+    let passed = if option == libc::SO_RCVTIMEO { flag::RX_AT_ONCE } else { flag::TX_AT_ONCE };
     match call::timeout_option(fd, option) {
+        0 if file.sock.has(passed) => Some(0),
         0 => None,
         nanoseconds => Some(clock::now().saturating_add(nanoseconds)),
     }

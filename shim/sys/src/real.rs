@@ -126,5 +126,8 @@ real! {
     posix_spawn_file_actions_adddup2(actions: *mut c_void, fd: c_int, to: c_int) -> c_int;
     execveat(dir: c_int, path: *const c_char, argv: *const *const c_char, envp: *const *const c_char, flags: c_int) -> c_int;
     _exit(status: c_int) -> !;
+    aio_read(block: *mut libc::aiocb) -> c_int;
+    aio_write(block: *mut libc::aiocb) -> c_int;
+    lio_listio(mode: c_int, blocks: *const *mut libc::aiocb, count: c_int, event: *mut libc::sigevent) -> c_int;
     forkpty(main: *mut c_int, name: *mut c_char, mode: *const libc::termios, size: *const libc::winsize) -> pid_t;
 }

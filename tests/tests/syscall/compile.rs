@@ -31,8 +31,8 @@ impl Program {
     pub(crate) fn compile(subject: &str) -> Result<Self> {
         static COMMON: Mutex<()> = Mutex::new(());
         let program = Self { subject: subject.to_owned() };
-        let [common, header, source] = ["facts.c".to_owned(), "facts.h".to_owned(), format!("{subject}.c")]
-            .map(|name| sources().join(name));
+        let [common, header, source] =
+            ["facts.c".to_owned(), "facts.h".to_owned(), format!("{subject}.c")].map(|name| sources().join(name));
         std::fs::create_dir_all(output()).context("a directory for the subjects")?;
         let object = output().join("facts.o");
         {

@@ -37,9 +37,8 @@ fn play(subject: &str, permits: &[Permit]) -> ExitCode {
 fn compare(subject: &str, permits: &[Permit]) -> Result<()> {
     let program = &Program::compile(subject)?;
     std::thread::scope(|scope| {
-        let runs = [Side::Server, Side::Client].map(|acting| {
-            (acting, WORLDS.map(|world| scope.spawn(move || facts(program, acting, world))))
-        });
+        let runs = [Side::Server, Side::Client]
+            .map(|acting| (acting, WORLDS.map(|world| scope.spawn(move || facts(program, acting, world)))));
         let mut wrong = String::new();
         for (acting, runs) in runs {
             let results = runs.map(|run| run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

@@ -1,8 +1,8 @@
 //! epoll_wait(2) and its like.
 
-use super::{EXCLUSIVE, Set, State, tagged, untag};
-use crate::socket::poll::look;
-use crate::socket::sock::phase;
+use super::{Set, State, tagged, untag};
+use crate::socket::poll::{ALWAYS, IN, RDHUP, look};
+use crate::socket::sock::{flag, phase};
 use crate::socket::wait::{self as waiting, Deadline};
 use libc::epoll_event;
 use preloop_sys::sleep::{self, SignalMask};
@@ -29,6 +29,12 @@ impl Set {
     /// # Errors
     /// EINTR.
     pub fn wait(&self, events: &mut [epoll_event], deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
+        let answer = self.answered(events, deadline, mask);
+        self.ends_if_closed();
+        answer
+    }
+
+    fn answered(&self, events: &mut [epoll_event], deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
         let mut out = Out { events, count: 0, call: 0, slept: false };
         loop {
             let mut state = self.state();
@@ -174,13 +180,19 @@ impl Set {
         if entry.disarmed {
             return;
         }
+        let mut bits = bits;
+        if entry.is_exclusive() && entry.file.sock.rx_in_ring() && bits & IN != 0 {
+            // It was asked in place of RDHUP, perhaps before the last byte over TCP was read.
+            let end = call::poll_now(entry.registered, libc::POLLRDHUP) as u16 as u32;
+            bits = bits & !IN | end & RDHUP;
+        }
         if entry.file.sock.phase() == phase::SMC {
             waiting::note(&entry.file, bits as u16 as i16);
         }
         let view = look(&entry.file);
         let wish = entry.wish(view);
         if wish != entry.asked {
-            let exclusive = entry.events & EXCLUSIVE != 0;
+            let exclusive = entry.is_exclusive();
             let op = if exclusive { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
             if exclusive {
                 let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
@@ -189,8 +201,18 @@ impl Set {
                 entry.asked = wish;
             }
         }
+        // Asking the kernel anew repeats its edge, and the ring may have told of the end before.
+        let ends = bits & (RDHUP | ALWAYS);
+        if entry.is_edge() && !view.kernel_in && !view.kernel_out && ends & !entry.told == 0 {
+            return;
+        }
         let report = view.report(entry.events, bits);
         if report != 0 {
+            entry.told |= ends;
+            if entry.is_edge() {
+                // The ring's news are in it: what is listed for them is no news any more.
+                entry.listed = false;
+            }
             let again = entry.is_level() && entry.file.link().is_some();
             if !entry.report(report, out) || again {
                 // Level-triggered, and the kernel may not repeat it: what is read next may come from the ring.
@@ -234,6 +256,7 @@ impl super::Entry {
             }
         }
         self.disarmed |= self.events & libc::EPOLLONESHOT as u32 != 0;
+        self.told |= bits & (RDHUP | ALWAYS) | if self.file.sock.has(flag::FIN) { RDHUP } else { 0 };
         true
     }
 }
@@ -247,8 +270,8 @@ impl State {
             }
             let Some(id) = self.ready.pop_front() else { return };
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            entry.listed = false;
-            if entry.disarmed || entry.parked {
+            let is_listed = core::mem::take(&mut entry.listed);
+            if !is_listed || entry.disarmed || entry.parked {
                 continue;
             }
             let view = look(&entry.file);

@@ -52,8 +52,12 @@ pub fn receive(file: &Counted<OpenFile>, fd: Fd, room: &Buffers<'_>, flags: i32,
     }
     cancel::point();
     let low_water = sock.low_water.load(Ordering::Relaxed).max(1) as usize;
-    let enough = if flags & libc::MSG_WAITALL != 0 { room.len() } else { low_water.min(room.len()) };
+    // A call with no room waits for a byte, too.
+    let enough = if flags & libc::MSG_WAITALL != 0 { room.len() } else { low_water.min(room.len()) }.max(1);
     let patient = flags & libc::MSG_DONTWAIT == 0 && !file.nonblocking();
+    if room.is_empty() && !patient && !sock.rx_in_ring() {
+        return Answer::Kernel(kernel());
+    }
     let how = How { flags, patient, enough };
     let mut got = 0;
     let mut deadline = None;
@@ -85,7 +89,7 @@ pub fn receive(file: &Counted<OpenFile>, fd: Fd, room: &Buffers<'_>, flags: i32,
         if how.peeks() {
             got = 0;
         }
-        let until = *deadline.get_or_insert_with(|| wait::deadline_of(fd, libc::SO_RCVTIMEO));
+        let until = *deadline.get_or_insert_with(|| wait::deadline_of(file, fd, libc::SO_RCVTIMEO));
         if let Err(errno) = wait_for_data(file, fd, until, got == 0, seen) {
             break Err(errno);
         }
