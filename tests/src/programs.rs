@@ -24,6 +24,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ss", "iproute2"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
+    ("cc", "build-essential"),
 ];
 
 /// Suites of the end-to-end tests and the programs without which they cannot run.
@@ -49,6 +50,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("tuples", &["python3"]),
     ("asked_for", &["python3"]),
     ("bare_exec", &["python3"]),
+    ("syscall", &["cc"]),
     ("test", &["python3", "setpriv", "ss"]),
 ];
 

@@ -44,6 +44,7 @@ static void duplicates(void)
     fact("twins", "%d", epoll_wait(set, events, 4, SOON));
     int count = epoll_wait(set, events, 4, 0);
     fact("twins: the level one stays", "%d %d", count, events[0].data.fd == fd);
+    control(set, EPOLL_CTL_DEL, twin, 0);
     close(fd);
     /* The open file lives on in the twin, and so does the registration. */
     fact("number closed, twin open", "%s", ask(set, 0));

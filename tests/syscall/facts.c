@@ -177,12 +177,14 @@ static long fill_from(int fd, long *offset)
 {
     char chunk[CHUNK];
     long sent = 0;
-    /* TCP passes on what lies in the sender's buffer for a while. */
-    for (int idle = 0; idle < 5;) {
-        pattern(chunk, *offset + sent, sizeof chunk);
-        long done = send(fd, chunk, sizeof chunk, MSG_DONTWAIT | MSG_NOSIGNAL);
+    size_t part = sizeof chunk;
+    /* TCP passes on what lies in the sender's buffer for a while, and has room for a byte when it has none for many. */
+    for (int idle = 0; idle < 6;) {
+        pattern(chunk, *offset + sent, part);
+        long done = send(fd, chunk, part, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (done < 0) {
             idle++;
+            part = idle < 3 ? sizeof chunk : 1;
             nap(10);
         } else {
             idle = 0;

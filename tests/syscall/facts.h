@@ -80,7 +80,7 @@ long long now_ms(void);
 pthread_t start(void *(*run)(void *), void *argument);
 /* Installs a handler with these flags. */
 void handle(int number, void (*handler)(int), int flags);
-/* The state of another thread of this process in the kernel becomes `sleeping`; by its thread id. */
+/* Waits until another thread of this process, by its thread id, sleeps in the kernel. */
 void until_asleep(int tid);
 
 /* What the peer does next, it does so many milliseconds after it was told, and this side does not wait for it. */
@@ -99,14 +99,12 @@ long peer_fill(int fd);
 long peer_take(int fd, long count);
 /* Reads to the end; answers how many bytes. */
 long peer_drain(int fd);
-/* Ends as `peer_read` does, as a text: what one non-blocking read of at most `count` bytes gives. */
+/* As `text`: what one read of at most `count` bytes that does not wait gives. */
 const char *peer_read(int fd, long count);
 /* As above, but waits until there is something. */
 const char *peer_wait_read(int fd, long count);
 unsigned peer_poll(int fd);
 int peer_pending(int fd);
-/* How many connections are waiting to be accepted by the peer makes no difference here: it connects or accepts once. */
-long peer_connect(void);
 /* The peer does nothing; returns when everything before is done. */
 void peer_done(void);
 /* Answers bytes with the same bytes, so many in all. */

@@ -105,8 +105,9 @@ static void low_water(void)
 
 static void peek_offset(void)
 {
-    int fd = moved(), offset = 2, value = -5;
+    int fd = fresh(), offset = 2, value = -5;
     socklen_t size = sizeof value;
+    exchange(fd, 1);
     int set = setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset);
     if (set < 0) {
         fact("SO_PEEK_OFF", "not here");
@@ -122,6 +123,9 @@ static void peek_offset(void)
     getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &value, &size);
     fact("SO_PEEK_OFF after a read", "%d", value);
     fact("SO_PEEK_OFF: last", "%s", receive(fd, 8, MSG_PEEK));
+    close(fd);
+    fd = moved();
+    fact("SO_PEEK_OFF, moved", "%s", r(setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset)));
     close(fd);
 }
 

@@ -29,7 +29,8 @@ static int comes(void)
 static void asynchronous(void)
 {
     char room[16];
-    int fd = moved();
+    int fd = fresh();
+    exchange(fd, 1);
     handle(SIGIO, on_signal, SA_RESTART);
     fact("F_SETOWN", "%s", r(fcntl(fd, F_SETOWN, getpid())));
     fact("F_GETOWN", "%d", fcntl(fd, F_GETOWN) == getpid());
@@ -50,12 +51,14 @@ static void asynchronous(void)
     fact("off", "%d", comes());
     close(fd);
 
-    fd = moved();
+    fd = fresh();
+    exchange(fd, 1);
     int on = 1;
     fcntl(fd, F_SETOWN, getpid());
     ioctl(fd, FIOASYNC, &on);
     heard = 0;
     long sent = fill(fd);
+    nap(20);
     heard = 0;
     peer_take(fd, sent);
     fact("FIOASYNC: space", "%d", comes());
@@ -64,7 +67,8 @@ static void asynchronous(void)
     fact("FIOASYNC: reset", "%d", comes());
     close(fd);
 
-    fd = moved();
+    fd = fresh();
+    exchange(fd, 1);
     struct sigaction action = {.sa_sigaction = on_info, .sa_flags = SA_SIGINFO | SA_RESTART};
     sigaction(SIGRTMIN + 3, &action, NULL);
     fcntl(fd, F_SETOWN, getpid());
@@ -88,6 +92,11 @@ static void asked_early(void)
     heard = 0;
     peer_send(fd, "x");
     fact("asked early: data", "%d", comes());
+    close(fd);
+    fd = moved();
+    int on = 1;
+    fact("asked late", "%s", r(fcntl(fd, F_SETFL, O_ASYNC)));
+    fact("asked late by FIOASYNC", "%s", r(ioctl(fd, FIOASYNC, &on)));
     close(fd);
 }
 

@@ -48,9 +48,8 @@ static void on_moved(void)
     close(fd);
     fd = moved();
     fact("moved: dprintf", "%s", r(dprintf(fd, "printed")));
-    later(300);
-    peer_send(fd, "x");
-    fact("moved: dprintf arrives", "%s", peer_wait_read(fd, 64));
+    nap(20);
+    fact("moved: dprintf arrives", "%s", peer_read(fd, 64));
     close(fd);
 }
 
@@ -68,7 +67,8 @@ static const char *finishes(struct aiocb *block)
 static void asynchronous(void)
 {
     char room[16] = "";
-    int fd = moved();
+    int fd = fresh();
+    exchange(fd, 1);
     struct aiocb reading = {.aio_fildes = fd, .aio_buf = room, .aio_nbytes = 8};
     fact("aio_read", "%s", r(aio_read(&reading)));
     peer_send(fd, "hello");
@@ -79,6 +79,16 @@ static void asynchronous(void)
     nap(20);
     fact("what is unread", "%s", text(recv(fd, room, 8, MSG_DONTWAIT), room));
     fact("what came", "%s", peer_read(fd, 8));
+    close(fd);
+    fd = moved();
+    reading.aio_fildes = writing.aio_fildes = fd;
+    fact("aio_write, moved", "%s", r(aio_write(&writing)));
+    finishes(&writing);
+    int reads = aio_read(&reading);
+    fact("aio_read, moved", "%s", r(reads));
+    peer_send(fd, "x");
+    if (reads == 0)
+        finishes(&reading);
     close(fd);
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Compiles a subject, unless it is newer than its sources.
+    /// Compiles a subject, unless its program is newer than its sources.
     ///
     /// # Errors
     /// When the compiler has an error or a warning to report, or is not there.

@@ -47,10 +47,11 @@ fn compare(subject: &str, permits: &[Permit]) -> Result<()> {
             let expected = expected.with_context(|| format!("on plain TCP, acting as the {acting:?}"))?;
             program.keep(acting, &expected)?;
             for (world, found) in results {
-                let permits = if world == World::Both { permits } else { &[] };
+                let permits = if world.preloads(acting) { permits } else { &[] };
+                let always = world == World::Both;
                 let differences = found.map_or_else(
                     |error| format!("{error:#}\n"),
-                    |found| report::differences(&expected, &found, permits),
+                    |found| report::differences(&expected, &found, permits, always),
                 );
                 if !differences.is_empty() {
                     wrong += &format!("\n{world}, acting as the {acting:?}:\n{differences}");
