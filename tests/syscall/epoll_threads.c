@@ -10,7 +10,7 @@ static void *wait_once(void *argument)
 {
     struct epoll_event event = {0};
     int which = argument ? *(int *)argument : set;
-    int count = epoll_wait(which, &event, 1, 300);
+    int count = epoll_wait(which, &event, 1, 500);
     pthread_mutex_lock(&lock);
     if (count == 1) {
         woken++;
@@ -142,7 +142,7 @@ static void closed_under_a_sleeper(void)
     later(150);
     peer_send(fd, "x");
     /* The call keeps the set. */
-    fact("the set closed under a sleeper", "%d", epoll_wait(own, &event, 1, 400));
+    fact("the set closed under a sleeper", "%d", epoll_wait(own, &event, 1, SOON));
     pthread_join(thread, NULL);
     close(fd);
 }

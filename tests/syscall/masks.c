@@ -70,16 +70,18 @@ static void one(enum call call)
     /* Kept out by the call, let in outside. */
     heard = 0;
     other = start(signal_later, &self);
-    answer = r(waits(call, 150, &usr1));
-    SAY("kept out", "%s %d", answer, heard);
+    answer = r(waits(call, 200, &usr1));
     pthread_join(other, NULL);
+    SAY("kept out", "%s %d", answer, heard);
 
-    /* No restart, even with SA_RESTART. */
+    /* No restart, even with SA_RESTART. (Blocked until the call, lest the signal come before it.) */
     heard = 0;
+    sigprocmask(SIG_BLOCK, &usr1, NULL);
     other = start(signal_later, &self);
     answer = r(waits(call, -1, &none));
     SAY("while asleep", "%s %d", answer, heard);
     pthread_join(other, NULL);
+    sigprocmask(SIG_UNBLOCK, &usr1, NULL);
 
     long long before = now_ms();
     answer = r(waits(call, 80, NULL));
