@@ -39,6 +39,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("addresses", &["python3", "ip"]),
     ("calls", &["python3"]),
     ("closing", &["python3"]),
+    ("execs", &["python3", "bash", "perl"]),
     ("forks", &["python3"]),
     ("idle", &["python3"]),
     ("numbers", &["python3"]),

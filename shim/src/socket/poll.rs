@@ -91,6 +91,8 @@ pub fn look(file: &OpenFile) -> View {
         }
         Some(readable) => {
             ended = readable.ended;
+            // It may have been learned just now; what it means is among the bits.
+            view.end_known |= ended && sock.has(flag::FIN);
             view.bits |= if readable.now { IN } else { 0 } | if ended { RDHUP } else { 0 } | readable.reset;
         }
     }

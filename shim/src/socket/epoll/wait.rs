@@ -1,8 +1,8 @@
 //! epoll_wait(2) and its like.
 
 use super::{Set, State, tagged, untag};
-use crate::socket::poll::{ALWAYS, IN, RDHUP, look};
-use crate::socket::sock::{flag, phase};
+use crate::socket::poll::{ALWAYS, IN, RDHUP, View, look};
+use crate::socket::sock::phase;
 use crate::socket::wait::{self as waiting, Deadline};
 use libc::epoll_event;
 use preloop_sys::sleep::{self, SignalMask};
@@ -214,7 +214,7 @@ impl Set {
                 entry.listed = false;
             }
             let again = entry.is_level() && entry.file.link().is_some();
-            if !entry.report(report, out) || again {
+            if !entry.report(report, view, out) || again {
                 // Level-triggered, and the kernel may not repeat it: what is read next may come from the ring.
                 state.list(id);
             }
@@ -246,7 +246,7 @@ impl Out<'_> {
 impl super::Entry {
     /// Reports an entry, once in an answer. `false` when a later call of another thread has reported it already: whether
     /// this one did, too, nobody remembers, so it is left for the next.
-    fn report(&mut self, bits: u32, out: &mut Out<'_>) -> bool {
+    fn report(&mut self, bits: u32, view: View, out: &mut Out<'_>) -> bool {
         match self.reported.0.cmp(&out.call) {
             std::cmp::Ordering::Greater => return false,
             std::cmp::Ordering::Equal => out.events[self.reported.1].events |= bits,
@@ -256,7 +256,7 @@ impl super::Entry {
             }
         }
         self.disarmed |= self.events & libc::EPOLLONESHOT as u32 != 0;
-        self.told |= bits & (RDHUP | ALWAYS) | if self.file.sock.has(flag::FIN) { RDHUP } else { 0 };
+        self.told |= bits & (RDHUP | ALWAYS) | if view.end_known { RDHUP } else { 0 };
         true
     }
 }
@@ -276,7 +276,7 @@ impl State {
             }
             let view = look(&entry.file);
             let bits = view.report(entry.events, 0);
-            let left = bits != 0 && !entry.report(bits, out);
+            let left = bits != 0 && !entry.report(bits, view, out);
             // What is level-triggered and was reported, by this call's kernel too, is looked at again.
             let again = entry.reported.0 == out.call && entry.is_level();
             if left || again {
