@@ -79,8 +79,6 @@ static void by_message(const char *what, int fd)
 
 void subject(void)
 {
-    if (listener() >= 0)
-        fcntl(listener(), F_SETFD, FD_CLOEXEC);
     int fd = fresh();
     exchange(fd, 1);
     to_shell("fork and exec, not moved", fd, false);

@@ -46,8 +46,6 @@ subjects! {
         "both SHUT_WR: getpeername" is "0" because "the kernel's socket stays established until it is closed",
     }
     handovers {
-        "fork and exec: the peer reads" is "ECONNRESET" because "moved connections are not handed to another program",
-        "posix_spawn: the peer reads" is "end" because "moved connections are not handed to another program",
         "passed: received" is "0" because "moved connections are not passed to another process",
         "passed: read" is "EBADF" because "moved connections are not passed to another process",
         "passed: the peer reads" is "end" because "moved connections are not passed to another process",
@@ -71,7 +69,6 @@ subjects! {
     stdio {
         "io_uring" is "ENOSYS" because "programs are to do without it",
         "moved: fdopen" is "EOPNOTSUPP" because "the C library would read and write past the library",
-        "moved: dprintf arrives" is "EAGAIN" because "the C library writes past the library",
         "aio_write, moved" is "EOPNOTSUPP" because "the C library would write past the library",
         "aio_read, moved" is "EOPNOTSUPP" because "the C library would read past the library",
     }

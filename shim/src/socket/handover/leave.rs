@@ -9,6 +9,7 @@ use crate::process;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::group::{self, Group};
+use crate::socket::sock::phase;
 use crate::socket::users;
 use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
@@ -104,6 +105,10 @@ pub fn leave_behind<'a>(
     is_needed: impl Fn(Fd, &OpenFile) -> bool,
 ) -> Result<(), Errno> {
     for (fd, file) in left {
+        // A listening socket moves nothing, and what this process accepts from it, or its siblings do, is unknown there.
+        if file.sock.phase() == phase::INIT {
+            continue;
+        }
         if !clc::pin(file, Decline::OPTION) && is_needed(*fd, file) {
             log::debug(format_args!("exec: descriptor {fd} has moved to shared memory, which the program cannot use"));
             return Err(Errno::EOPNOTSUPP);
