@@ -23,6 +23,7 @@ use crate::socket::group::{Group, Peer};
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, phase};
 use crate::socket::users;
+use crate::stats;
 use preloop_shm::lock::Held;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
 use preloop_sys::unix::{self, Inner};
@@ -118,6 +119,7 @@ fn propose(file: &OpenFile, fd: Fd, sends: bool) {
             file.sock.began.store(sent + received, Ordering::Relaxed);
             file.sock.began_at.store(clock::now(), Ordering::Relaxed);
             file.sock.phase.store(phase::PROPOSED, Ordering::Release);
+            stats::proposed(file.sock);
         }
         // Somebody squats the name, or descriptors are exhausted.
         Err(Errno::EADDRINUSE) => give_up(file, Decline::SYNCHRONISATION),
@@ -270,6 +272,7 @@ fn offer(file: &OpenFile, fd: Fd) -> Result<(), Option<Decline>> {
     file.sock.listing.cookie.store(cookie, Ordering::Relaxed);
     file.sock.began.store(sent + received, Ordering::Relaxed);
     file.sock.phase.store(phase::OFFERED, Ordering::Release);
+    stats::offered(file.sock);
     Ok(())
 }
 
@@ -348,6 +351,7 @@ fn established(file: &OpenFile) {
     listing.mode.store(mode::SMCD, Ordering::Relaxed);
     file.confirm();
     sock.phase.store(phase::SMC, Ordering::Release);
+    stats::agreed(sock);
     hang_up(file);
     log::debug(format_args!("connection {:#x} runs on SMC-D", listing.cookie.load(Ordering::Relaxed)));
 }

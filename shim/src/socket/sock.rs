@@ -1,6 +1,7 @@
 //! A TCP socket as forked siblings share it: everything that belongs to the open file description and not to one
 //! process. It lives in the arena from the socket's birth; no peer has this memory.
 
+use crate::stats;
 use preloop_shm::lock::RobustLock;
 use preloop_smc::ring::{Receiver, Sender};
 use preloop_uapi::decline::Decline;
@@ -160,6 +161,7 @@ impl Sock {
         self.listing.decline.store(why.0, Ordering::Relaxed);
         self.listing.mode.store(mode::TCP, Ordering::Relaxed);
         self.phase.store(phase::TCP, Ordering::Release);
+        stats::stays(self, why);
     }
 
     /// Whether what this end sends goes into the ring.

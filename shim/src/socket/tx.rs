@@ -6,6 +6,7 @@ use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, flag, phase};
 use crate::socket::wait;
+use crate::stats;
 use preloop_shm::copy::{Buffers, Ring, Store};
 use preloop_shm::counted::Counted;
 use preloop_shm::lock::Held;
@@ -60,7 +61,11 @@ impl Source for &Buffers<'_> {
 pub fn send(file: &Counted<OpenFile>, fd: Fd, source: &mut dyn Source, flags: i32, kernel: Kernel<'_>) -> Answer {
     match route(file, fd, flags) {
         Route::Ring => send_through_ring(file, fd, source, flags, kernel),
-        Route::Kernel => Answer::Kernel(kernel()),
+        Route::Kernel => {
+            let answer = kernel();
+            stats::sent_on_tcp(file.sock, answer > 0);
+            Answer::Kernel(answer)
+        }
         Route::Counted => {
             let answer = cancel::run(&mut || leave_kernel(file.sock, false), kernel);
             leave_kernel(file.sock, answer > 0);
@@ -162,6 +167,7 @@ pub fn try_to_move(file: &OpenFile, fd: Fd) {
         Some(count) => {
             link.own().tx.switch_at.store(count + 1, Ordering::Release);
             sock.tx_state.store(MOVED, Ordering::Release);
+            stats::moved(sock);
         }
         None => {
             sock.move_failures.fetch_add(1, Ordering::Relaxed);

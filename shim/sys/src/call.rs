@@ -103,6 +103,18 @@ pub fn rewind(fd: Fd) -> Result<(), Errno> {
     raw!(lseek, fd, 0, libc::SEEK_SET).map(drop)
 }
 
+/// Appends bytes to a file, made where there is none, in one write.
+///
+/// # Errors
+/// Those of `open(2)` and `write(2)`.
+pub fn append(path: &core::ffi::CStr, bytes: &[u8]) -> Answer {
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
+    let fd = raw!(openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o666)? as Fd;
+    let answer = write(fd, bytes);
+    close(fd);
+    answer
+}
+
 /// `close(2)`.
 pub fn close(fd: Fd) {
     let _ = raw!(close, fd);
