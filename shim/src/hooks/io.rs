@@ -270,6 +270,7 @@ pub unsafe extern "C" fn recvmmsg(
         // SAFETY: as above.
         unsafe { (*msgs.add(done as usize)).msg_len = got as c_uint };
         done += 1;
+        // At the end of the stream the kernel fills the rest of the messages with nothing, too.
         if limit.is_some_and(|limit| clock::now() >= limit) {
             break;
         }
