@@ -44,6 +44,8 @@ impl Stage {
 
 /// The decline code of a peer that withdrew its offer, as it does when it closes.
 const WITHDRAWN: &str = "05000000";
+/// The decline code of an end whose peer does not answer; after a proposal, because it has closed.
+const GONE: &str = "03010000";
 
 /// The connections of one run.
 #[derive(Default, Debug, PartialEq, Eq)]
@@ -104,15 +106,14 @@ impl Connections {
         let code = active.decline.as_str().max(&passive.decline);
         // What a shutdown, or a close after an offer, left behind is an end and no reason.
         let code = if active.shut || passive.shut || code == WITHDRAWN { "" } else { code };
+        // Both ends did after the second answer.
+        let went_on = active.sends.min(passive.receives) >= 3 && active.receives.min(passive.sends) >= 2;
         match stage {
             Stage::Moved => self.moved += 1,
             Stage::Agreed => self.agreed += 1,
-            _ if !code.is_empty() => self.other(code),
-            // Both ends went on after the second answer.
-            _ if active.sends.min(passive.receives) >= 3 && active.receives.min(passive.sends) >= 2 => {
-                self.other("undecided")
-            }
             _ if active.sends >= 3 && passive.sends == 0 => self.other("one way, unanswered"),
+            _ if !code.is_empty() && (went_on || code != GONE || stage == Stage::None) => self.other(code),
+            _ if went_on => self.other("undecided"),
             _ => self.ended += 1,
         }
     }
