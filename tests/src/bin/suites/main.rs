@@ -1,5 +1,5 @@
 //! `cargo suites [NAME...]`: other people's test suites, unmodified, without the library and under `smc_run`, compared
-//! test by test.
+//! test by test. The results stand in compat/suites.md.
 #![forbid(unsafe_code)]
 
 mod connections;

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::connections::Connections;
 use crate::outcome::{self, Outcomes};
 use crate::scratch::Scratch;
-use crate::suite::{Part, Results, Suite};
+use crate::suite::{Part, Results, Suite, TEST_LIMIT};
 
 /// How a run differs from others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,7 +99,7 @@ fn start_part(part: &Part, files: &Files, smc_run: &Path, world: World) -> Resul
         .env_remove("LD_PRELOAD")
         .env("PYTHONPATH", preloop_tests::programs::script("suites"))
         .env("SUITE_RESULTS", files.path("results"))
-        .env("SUITE_LIMIT", "120")
+        .env("SUITE_LIMIT", TEST_LIMIT.to_string())
         .current_dir(part.dir.clone().unwrap_or_else(|| files.path("work")))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)

@@ -11,7 +11,7 @@ use preloop_tests::{build, programs};
 use crate::scratch::{Scratch, crate_version, output};
 
 /// Seconds that one test may take.
-const TEST_LIMIT: u32 = 120;
+pub(crate) const TEST_LIMIT: u32 = 120;
 
 /// Where a suite comes from.
 #[derive(Clone, Copy, Debug)]
