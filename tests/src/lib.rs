@@ -10,6 +10,7 @@ pub mod checksum;
 pub mod conformance;
 pub mod launch;
 pub mod observer;
+pub mod packages;
 pub mod placement;
 pub mod ports;
 pub mod process;

@@ -25,6 +25,31 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("cc", "build-essential"),
+    ("apache2", "apache2"),
+    ("haproxy", "haproxy"),
+    ("openssl", "openssl"),
+    ("memcached", "memcached"),
+    ("postgres", "postgresql"),
+    ("pgbench", "postgresql-contrib"),
+    ("psql", "postgresql-client"),
+    ("mariadbd", "mariadb-server"),
+    ("mariadb", "mariadb-client"),
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("mosquitto_sub", "mosquitto-clients"),
+    ("rabbitmq-server", "rabbitmq-server"),
+    ("nats-server", "nats-server"),
+    ("sshd", "openssh-server"),
+    ("ssh", "openssh-client"),
+    ("node", "nodejs"),
+    ("java", "default-jdk-headless"),
+    ("php-fpm", "php-fpm"),
+    ("uvicorn", "uvicorn"),
+    ("perl", "perl"),
+    ("ruby", "ruby"),
+    ("git", "git"),
+    ("rsync", "rsync"),
+    ("stress-ng", "stress-ng"),
 ];
 
 /// Suites of the end-to-end tests and the programs without which they cannot run.
@@ -85,8 +110,21 @@ pub fn find(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(PathBuf::from);
     let found = system.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(program));
-    match found.into_iter().find(|path| path.is_file()) {
+    match found.chain(versioned(program)).find(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => bail!("{program} is not installed: apt-get install {}", package(program)),
     }
+}
+
+/// Where Debian puts programs of which it can install several versions: a directory for each version of PostgreSQL, and
+/// the version at the end of the name for PHP.
+fn versioned(program: &str) -> impl Iterator<Item = PathBuf> {
+    let entries = |dir| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let databases = entries("/usr/lib/postgresql").map(move |version| version.join("bin").join(program));
+    let is_version = |rest: &str| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let named = move |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_prefix(program)).is_some_and(is_version)
+    };
+    databases.chain(entries("/usr/sbin").filter(named))
 }
