@@ -56,8 +56,13 @@ pub fn step(file: &OpenFile, fd: Fd, sends: bool) {
             return if withdraw(file) { give_up(file, Decline::INTERNAL) } else { established(file) };
         }
         // A fork that began meanwhile has counted its child before it put the handshake off.
+        if !alone() {
+            return;
+        }
+        // Who accepted it may have left it to a child.
+        sock.listing.pid.store(process::pid(), Ordering::Relaxed);
+        sock.listing.fd.store(fd, Ordering::Relaxed);
         match (sock.phase(), file.is_active()) {
-            _ if !alone() => {}
             (phase::ELIGIBLE | phase::PROPOSED, _) if process::is_confined() => give_up(file, Decline::CONFIGURATION),
             (phase::ELIGIBLE, true) => propose(file, fd, sends),
             (phase::PROPOSED, _) => look_into_mailbox(file, fd),
