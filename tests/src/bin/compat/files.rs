@@ -20,7 +20,7 @@ pub(crate) const APPLICATIONS: &[Application] = &[
     },
     Application {
         name: "git",
-        does: "its daemon: push, clone and fsck of 20 MB in 60 commits; the same head",
+        does: "its daemon: push, clone and fsck of 20 MB in 10 commits; the same head",
         needs: &["git"],
         versions: &["git --version"],
         stays: Some("the daemon starts another program for each connection, over exec"),
@@ -68,8 +68,10 @@ fn git(run: &Run) -> Result<()> {
     };
     git("init -q --bare base/kept").run()?;
     git("init -q work").run()?;
-    for commit in 0..60 {
-        random_file(&run.path("work").join(format!("file{}", commit % 20)), 350_000, commit)?;
+    for commit in 0..10 {
+        for file in 0..6 {
+            random_file(&run.path("work").join(format!("file{file}")), 350_000, commit * 6 + file)?;
+        }
         git("-C work add .").run()?;
         git(&format!("-C work commit -q -m {commit}")).run()?;
     }
@@ -86,7 +88,7 @@ fn git(run: &Run) -> Result<()> {
 }
 
 fn openssh(run: &Run) -> Result<()> {
-    let [port, forwarded, redis_port] = run.ports()?;
+    let ([port], [forwarded, redis_port]) = (run.ports()?, run.unwatched_ports()?);
     let dir = run.dir();
     for key in ["host", "user"] {
         run.client("ssh-keygen").line(&format!("-q -t ed25519 -f {key}")).args(["-N", ""]).run()?;
@@ -96,7 +98,11 @@ fn openssh(run: &Run) -> Result<()> {
 StrictModes no\nUsePAM no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n"
     );
     let configuration = run.write("sshd_config", &configuration)?;
-    let sshd = run.server("sshd").line("-D -e -f").arg(configuration).listen(port)?;
+    if rustix::process::geteuid().is_root() {
+        // As its service does: an empty directory for the unprivileged half of the server.
+        fs::create_dir_all("/run/sshd")?;
+    }
+    let _sshd = run.server("sshd").line("-D -e -f").arg(configuration).listen(port)?;
     let options =
         format!("-F none -i {dir}/user -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR");
     let ssh = |more: &str| run.client("ssh").line(&options).line(&format!("-p {port} {more} 127.0.0.1"));
@@ -113,6 +119,5 @@ StrictModes no\nUsePAM no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n"
     redis::benchmark(run.scene(), forwarded, "-c 20 -n 20000 -d 1000 -t set,get").run()?;
     let stats = run.client("redis-cli").line(&format!("-h 127.0.0.1 -p {forwarded} info stats")).run()?.stdout;
     ensure!(stats.contains("total_error_replies:0"), "redis refused requests:\n{stats}");
-    drop(sshd);
     Ok(())
 }

@@ -32,11 +32,17 @@ pub(crate) struct Run {
 impl Run {
     /// Ports that nobody listens on. Connections to them are watched from now on.
     pub(crate) fn ports<const N: usize>(&self) -> Result<[u16; N]> {
+        let found = self.unwatched_ports()?;
+        self.observers.borrow_mut().push(self.scene.observe_all(&found)?);
+        Ok(found)
+    }
+
+    /// Ports for connections of helpers on one side among themselves, which do not count.
+    pub(crate) fn unwatched_ports<const N: usize>(&self) -> Result<[u16; N]> {
         let mut found = [0; N];
         for port in &mut found {
             *port = ports::free()?;
         }
-        self.observers.borrow_mut().push(self.scene.observe_all(&found)?);
         Ok(found)
     }
 

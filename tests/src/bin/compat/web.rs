@@ -67,7 +67,7 @@ pub(crate) const APPLICATIONS: &[Application] = &[
     },
     Application {
         name: "php-fpm",
-        does: "server: php-fpm, client: nginx before it and curl; a script echoes 16 uploads of 1 MB, SHA-256",
+        does: "server: php-fpm, client: nginx before it and curl; a script echoes 16 uploads of 1 MB at once and 16 piece by piece, SHA-256",
         needs: &["php-fpm", "nginx", "curl"],
         versions: &["php-fpm -v", "nginx -v"],
         unprivileged: true,
@@ -118,11 +118,13 @@ fn apache(run: &Run, processing: &str) -> Result<()> {
     let dir = run.dir();
     let modules = [&format!("mpm_{processing}"), "authz_core"]
         .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"));
+    // Processes that take one connection each must be there for all.
+    let servers = if processing == "prefork" { "StartServers 60\nMaxRequestWorkers 60" } else { "" };
     let configuration = run.write(
         "apache.conf",
         &format!(
             "{}ServerRoot {dir}\nServerName 127.0.0.1\nListen 127.0.0.1:{port}\nDocumentRoot root\nPidFile pid
-            DefaultRuntimeDir {dir}\nErrorLog {dir}/error.log\nKeepAlive On\nKeepAliveTimeout 60\nMaxKeepAliveRequests 0",
+            DefaultRuntimeDir {dir}\nErrorLog {dir}/error.log\nKeepAlive On\nKeepAliveTimeout 60\nMaxKeepAliveRequests 0\n{servers}",
             modules.concat()
         ),
     )?;
@@ -151,20 +153,27 @@ backend back\n  server nginx 127.0.0.1:{back}\n"
 }
 
 fn php(run: &Run) -> Result<()> {
-    let [front, back] = run.ports()?;
+    let ([back], [front]) = (run.ports()?, run.unwatched_ports()?);
     let script = run.write("echo.php", "<?php readfile('php://input');")?;
-    let pool =
-        format!("[global]\nerror_log=/dev/stderr\n[pool]\nlisten=127.0.0.1:{back}\npm=static\npm.max_children=4\n");
+    let pool = format!(
+        "[global]\nerror_log={}/error.log\n[pool]\nlisten=127.0.0.1:{back}\npm=static\npm.max_children=4\n",
+        run.dir()
+    );
     let configuration = run.write("fpm.conf", &pool)?;
     let _server = run.server("php-fpm").line("--nodaemonize --fpm-config").arg(configuration).listen(back)?;
     let fastcgi = format!(
-        "listen 127.0.0.1:{front}; location / {{ fastcgi_pass 127.0.0.1:{back};
-        fastcgi_param SCRIPT_FILENAME {}; fastcgi_param REQUEST_METHOD $request_method;
-        fastcgi_param CONTENT_LENGTH $content_length; fastcgi_param CONTENT_TYPE $content_type; }}",
+        "fastcgi_pass 127.0.0.1:{back}; fastcgi_param SCRIPT_FILENAME {};
+        fastcgi_param REQUEST_METHOD $request_method; fastcgi_param CONTENT_LENGTH $content_length;
+        fastcgi_param CONTENT_TYPE $content_type;",
         script.display()
     );
-    let _before = start_nginx(run, run.client("nginx"), front, &fastcgi)?;
-    echo(run, &format!("http://127.0.0.1:{front}/echo"))
+    let streamed = "fastcgi_buffering off; fastcgi_request_buffering off;";
+    let server = format!(
+        "listen 127.0.0.1:{front}; location /whole {{ {fastcgi} }} location /streamed {{ {streamed} {fastcgi} }}"
+    );
+    let _before = start_nginx(run, run.client("nginx"), front, &server)?;
+    echo(run, &format!("http://127.0.0.1:{front}/whole"))?;
+    echo(run, &format!("http://127.0.0.1:{front}/streamed"))
 }
 
 /// Makes `cert.pem`, which is its own authority and names 127.0.0.1, and `key.pem`.
@@ -179,7 +188,7 @@ pub(crate) fn echo(run: &Run, url: &str) -> Result<()> {
     let copies: Vec<_> = (0..16).map(|round| run.path(&format!("echo.{round}"))).collect();
     let mut curl = run.client("curl");
     for (round, copy) in copies.iter().enumerate() {
-        curl = curl.args((round > 0).then_some("--next")).line("--silent --show-error --fail --limit-rate 100M");
+        curl = curl.args((round > 0).then_some("--next")).line("--silent --show-error --fail --limit-rate 20M");
         curl = curl.line("-H Content-Type:application/octet-stream --data-binary @upload").arg("-o").arg(copy).arg(url);
     }
     curl.run()?;
