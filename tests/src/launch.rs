@@ -118,7 +118,8 @@ impl<'a> Launch<'a> {
     /// # Errors
     /// When it ends before, or takes too long.
     pub fn listen(self, port: u16) -> Result<Process> {
-        const LIMIT: Duration = Duration::from_secs(15);
+        /// Longer than the slowest, RabbitMQ, which takes ten seconds.
+        const LIMIT: Duration = Duration::from_secs(60);
         let mut process = self.start()?;
         let what = format!("{} listens on port {port}", process.name());
         wait::until(&what, LIMIT, || {

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::artefacts::Artefacts;
 
-/// Programs and the Debian or Ubuntu packages that hold them.
+/// Programs, and files by their paths, and the Debian or Ubuntu packages that hold them.
 const PACKAGES: &[(&str, &str)] = &[
     ("iperf3", "iperf3"),
     ("sockperf", "sockperf"),
@@ -38,6 +38,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("rabbitmq-server", "rabbitmq-server"),
+    ("epmd", "erlang-base"),
+    ("/usr/lib/python3/dist-packages/pika/__init__.py", "python3-pika"),
     ("nats-server", "nats-server"),
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),

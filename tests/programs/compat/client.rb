@@ -2,7 +2,7 @@
 require 'socket'
 
 CLIENTS = 4
-LINES = 500
+LINES = 4000
 
 def converse(client)
   socket = TCPSocket.new('127.0.0.1', Integer(ARGV[0]))

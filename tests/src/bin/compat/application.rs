@@ -22,13 +22,23 @@ pub(crate) struct Application {
     pub(crate) versions: &'static [&'static str],
     /// The sides that are preloaded, a run for each.
     pub(crate) directions: &'static [World],
-    /// Why its connections are known to stay on TCP although both sides are preloaded. None may move then; without
-    /// it one must.
-    pub(crate) stays: Option<&'static str>,
+    /// Where its connections belong when both sides are preloaded.
+    pub(crate) expected: Expected,
     /// Whether it refuses to run as root. The others run as whoever runs this.
     pub(crate) unprivileged: bool,
     /// Starts it, uses it, and fails when a content differs.
     pub(crate) exercise: fn(&Run) -> Result<()>,
+}
+
+/// Where connections belong when both sides are preloaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expected {
+    /// One at least moves.
+    Moved,
+    /// None can move, for this reason of the server's.
+    Tcp(&'static str),
+    /// They last too short to say, for this reason.
+    Either(&'static str),
 }
 
 /// The server alone, the client alone, both.
@@ -41,7 +51,7 @@ pub(crate) const USUAL: Application = Application {
     needs: &[],
     versions: &[],
     directions: EVERY_DIRECTION,
-    stays: None,
+    expected: Expected::Moved,
     unprivileged: false,
     exercise: |_| Ok(()),
 };

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use preloop_tests::checksum::{expect_file, random_file};
 use preloop_tests::tools::redis;
 
-use crate::application::{Application, USUAL};
+use crate::application::{Application, Expected, USUAL};
 use crate::run::{Run, expect_line};
 
 pub(crate) const APPLICATIONS: &[Application] = &[
@@ -23,7 +23,7 @@ pub(crate) const APPLICATIONS: &[Application] = &[
         does: "its daemon: push, clone and fsck of 20 MB in 10 commits; the same head",
         needs: &["git"],
         versions: &["git --version"],
-        stays: Some("the daemon starts another program for each connection, over exec"),
+        expected: Expected::Tcp("the daemon starts another program for each connection, over exec"),
         exercise: git,
         ..USUAL
     },
@@ -32,6 +32,9 @@ pub(crate) const APPLICATIONS: &[Application] = &[
         does: "login; scp of 20 MB there and back, SHA-256; redis-benchmark through a forwarded port, no error replies",
         needs: &["sshd", "ssh", "scp", "ssh-keygen", "redis-server", "redis-benchmark", "redis-cli"],
         versions: &["ssh -V"],
+        expected: Expected::Tcp(
+            "sshd starts itself anew for each connection, over exec, and confines itself by seccomp",
+        ),
         exercise: openssh,
         ..USUAL
     },

@@ -41,18 +41,18 @@ pub(crate) const APPLICATIONS: &[Application] = &[
     },
     Application {
         name: "perl",
-        does: "a forking server and a client of IO::Socket; 4 clients send 500 lines of up to 20 kB each and compare",
+        does: "a forking server and a client of IO::Socket; 4 clients send 4000 lines of up to 20 kB each and compare",
         needs: &["perl"],
         versions: &["perl --version"],
-        exercise: |run| pair(run, "perl", "server.pl", "client.pl", "verified 2000"),
+        exercise: |run| pair(run, "perl", "server.pl", "client.pl", "verified 16000"),
         ..USUAL
     },
     Application {
         name: "ruby",
-        does: "a server of threads and a client of TCPSocket; 4 clients send 500 lines of up to 20 kB each and compare",
+        does: "a server of threads and a client of TCPSocket; 4 clients send 4000 lines of up to 20 kB each and compare",
         needs: &["ruby"],
         versions: &["ruby --version"],
-        exercise: |run| pair(run, "ruby", "server.rb", "client.rb", "verified 2000"),
+        exercise: |run| pair(run, "ruby", "server.rb", "client.rb", "verified 16000"),
         ..USUAL
     },
 ];

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use preloop_tests::world::World;
 
-use crate::application::{Application, USUAL};
+use crate::application::{Application, Expected, USUAL};
 use crate::run::Run;
 
 pub(crate) const APPLICATIONS: &[Application] = &[Application {
@@ -12,6 +12,7 @@ pub(crate) const APPLICATIONS: &[Application] = &[Application {
     needs: &["stress-ng"],
     versions: &["stress-ng --version"],
     directions: &[World::Both],
+    expected: Expected::Either("its connections last some milliseconds"),
     exercise: stress,
     ..USUAL
 }];

@@ -28,35 +28,33 @@ use clap::{Arg, ArgMatches, Command};
 use preloop_tests::{build, packages};
 
 use application::{Application, applications};
-use page::Page;
 
 fn main() -> Result<ExitCode> {
     let chosen = choose(&arguments().get_matches());
     build::release()?;
     let missing = packages::provide(chosen.iter().flat_map(|application| application.needs.iter().copied()));
 
-    let mut page = Page::read()?;
     let mut failures = Vec::new();
     for application in &chosen {
-        page.forget(application.name);
         let wanting: Vec<_> = application.needs.iter().filter(|need| missing.contains(need)).copied().collect();
-        if !wanting.is_empty() {
-            println!("{}: not run, for want of {}", application.name, wanting.join(", "));
-            failures.push(application.name.to_owned());
-            continue;
-        }
-        for &world in application.directions {
-            match run::play(application, world) {
-                Ok(row) => page.add(row),
-                Err(error) => {
-                    println!("{} ({world}) FAILED: {error:#}", application.name);
-                    failures.push(format!("{} ({world})", application.name));
+        let mut rows = Vec::new();
+        if wanting.is_empty() {
+            for &world in application.directions {
+                match run::play(application, world) {
+                    Ok(row) => rows.push(row),
+                    Err(error) => {
+                        println!("{} ({world}) FAILED: {error:#}", application.name);
+                        failures.push(format!("{} ({world})", application.name));
+                    }
                 }
             }
+        } else {
+            println!("{}: not run, for want of {}", application.name, wanting.join(", "));
+            failures.push(application.name.to_owned());
         }
-        page.write()?;
+        page::publish(application.name, rows)?;
     }
-    println!("\n{}", page.path().display());
+    println!("\n{}", page::path().display());
     for failure in &failures {
         println!("failed: {failure}");
     }

@@ -6,8 +6,11 @@ use anyhow::{Result, ensure};
 use preloop_tests::process::Process;
 use preloop_tests::wait;
 
-use crate::application::{Application, USUAL};
+use crate::application::{Application, Expected, USUAL};
 use crate::run::{Run, expect_line, script};
+
+/// The client library for RabbitMQ's protocol.
+const PIKA: &str = "/usr/lib/python3/dist-packages/pika/__init__.py";
 
 pub(crate) const APPLICATIONS: &[Application] = &[
     Application {
@@ -19,11 +22,19 @@ pub(crate) const APPLICATIONS: &[Application] = &[
         ..USUAL
     },
     Application {
+        name: "rabbitmq",
+        does: "3000 messages of up to 20 kB with publisher confirms and acknowledgements, compared byte by byte",
+        needs: &["rabbitmq-server", "epmd", "python3", PIKA],
+        versions: &["rabbitmqctl version"],
+        exercise: rabbitmq,
+        ..USUAL
+    },
+    Application {
         name: "nats-server",
         does: "a subscriber gets 5000 messages of up to 20 kB from a publisher, compared byte by byte",
         needs: &["nats-server", "python3"],
         versions: &["nats-server --version"],
-        stays: Some("nats-server is written in Go, which cannot be preloaded"),
+        expected: Expected::Tcp("nats-server is written in Go, which cannot be preloaded"),
         exercise: nats,
         ..USUAL
     },
@@ -63,6 +74,36 @@ fn mosquitto(run: &Run) -> Result<()> {
         ensure!(received == text(topic), "topic {topic} brought something else");
     }
     Ok(())
+}
+
+fn rabbitmq(run: &Run) -> Result<()> {
+    let ([port], [names, nodes]) = (run.ports()?, run.unwatched_ports()?);
+    // Otherwise the node starts it as a daemon, which would outlive the run.
+    let names_port = names.to_string();
+    let _names = run.server("epmd").line("-address 127.0.0.1 -port").arg(&names_port).listen(names)?;
+    let dir = run.dir();
+    // Debian's own command insists on root or its own user; what it starts does not.
+    let mut server = run.server("env").arg("/usr/lib/rabbitmq/bin/rabbitmq-server").env("HOME", &dir);
+    for (name, value) in [
+        ("ERL_EPMD_PORT", names_port),
+        ("RABBITMQ_NODENAME", "compat@localhost".to_owned()),
+        ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".to_owned()),
+        ("RABBITMQ_NODE_PORT", port.to_string()),
+        ("RABBITMQ_DIST_PORT", nodes.to_string()),
+        ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}".to_owned()),
+        ("RABBITMQ_MNESIA_BASE", format!("{dir}/data")),
+        ("RABBITMQ_LOG_BASE", format!("{dir}/log")),
+        ("RABBITMQ_LOGS", "-".to_owned()),
+        ("RABBITMQ_PID_FILE", format!("{dir}/pid")),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", format!("{dir}/plugins")),
+        ("RABBITMQ_CONFIG_FILE", format!("{dir}/none")),
+        ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
+    ] {
+        server = server.env(name, value);
+    }
+    let _server = server.listen(port)?;
+    let client = run.client("python3").arg(script("amqp.py")).arg(port.to_string()).run()?;
+    expect_line(&client, "verified 3000")
 }
 
 fn nats(run: &Run) -> Result<()> {

@@ -7,7 +7,7 @@ use preloop_tests::observer::Tally;
 use preloop_tests::world::World;
 use preloop_uapi::decline::Decline;
 
-use crate::application::Application;
+use crate::application::{Application, Expected};
 
 /// Columns of the table.
 pub(crate) const HEADINGS: [&str; 6] =
@@ -26,13 +26,19 @@ pub(crate) struct Row {
 /// When they were elsewhere.
 pub(crate) fn judge(application: &Application, world: World, tally: &Tally) -> Result<Row> {
     let both = world == World::Both;
-    let known = application.stays.filter(|_| both);
-    ensure!(tally.seen > 0 || application.stays.is_some(), "smcss saw no connection");
-    match known {
-        None if both => ensure!(tally.moved > 0, "no connection moved: {}", reasons(tally)),
-        None => ensure!(tally.moved == 0, "connections moved although one side is not preloaded"),
-        Some(why) => ensure!(tally.moved == 0, "connections moved, contrary to the entry: {why}"),
-    }
+    ensure!(both || tally.moved == 0, "connections moved although one side is not preloaded");
+    let known = match application.expected {
+        Expected::Moved => {
+            ensure!(tally.seen > 0, "smcss saw no connection");
+            ensure!(!both || tally.moved > 0, "no connection moved: {}", reasons(tally));
+            None
+        }
+        Expected::Tcp(why) => {
+            ensure!(tally.moved == 0, "connections moved, contrary to the entry: {why}");
+            Some(why).filter(|_| world != World::ClientOnly)
+        }
+        Expected::Either(why) => Some(why),
+    };
     let result = if tally.moved > 0 { "works" } else { "works on TCP" };
     let why: Vec<_> = known.map(str::to_owned).into_iter().chain(Some(reasons(tally))).collect();
     let cells = [
@@ -83,7 +89,7 @@ mod tests {
 
     #[test]
     fn with_both_sides_connections_must_move_or_have_a_known_reason() {
-        let known = Application { stays: Some("it is known"), ..USUAL };
+        let known = Application { expected: Expected::Tcp("it is known"), ..USUAL };
         let stayed = tally(0, &[(0x0306_0000, 2)]);
         assert!(judge(&USUAL, World::Both, &stayed).is_err());
         assert!(judge(&USUAL, World::Both, &tally(1, &[])).is_ok());

@@ -17,50 +17,24 @@ the connections that `smcss` saw went through shared memory; those that came and
 them. Under every row the contents that arrived were those that were sent.
 ";
 
-/// The page, as it was and as it becomes.
-#[derive(Debug)]
-pub(crate) struct Page {
-    path: PathBuf,
-    rows: Vec<Row>,
+/// Where the page is.
+pub(crate) fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("compat").join("applications.md")
 }
 
-impl Page {
-    /// Reads the rows that are there.
-    ///
-    /// # Errors
-    /// When there is a page that cannot be read.
-    pub(crate) fn read() -> Result<Self> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compat/applications.md");
-        let text = match fs::exists(&path)? {
-            true => fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?,
-            false => String::new(),
-        };
-        Ok(Self { path, rows: parse(&text) })
-    }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Takes out the rows of an application.
-    pub(crate) fn forget(&mut self, application: &str) {
-        self.rows.retain(|row| row.cells[0] != application);
-    }
-
-    /// Adds a row.
-    pub(crate) fn add(&mut self, row: Row) {
-        self.rows.push(row);
-    }
-
-    /// Writes it, without rows of applications that are no more.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub(crate) fn write(&self) -> Result<()> {
-        fs::write(&self.path, render(&self.rows, &applications()))
-            .with_context(|| format!("writing {}", self.path.display()))
-    }
+/// Replaces an application's rows, and takes out those of applications that are no more.
+///
+/// # Errors
+/// When the page cannot be read or written.
+pub(crate) fn publish(application: &str, rows: Vec<Row>) -> Result<()> {
+    let path = path();
+    let text = match fs::exists(&path)? {
+        true => fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?,
+        false => String::new(),
+    };
+    let others = parse(&text).into_iter().filter(|row| row.cells[0] != application);
+    let all: Vec<_> = others.chain(rows).collect();
+    fs::write(&path, render(&all, &applications())).with_context(|| format!("writing {}", path.display()))
 }
 
 /// The rows of the table of results.
