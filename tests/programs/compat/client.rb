@@ -2,7 +2,7 @@
 require 'socket'
 
 CLIENTS = 4
-LINES = 4000
+LINES = 16_000
 
 def converse(client)
   socket = TCPSocket.new('127.0.0.1', Integer(ARGV[0]))

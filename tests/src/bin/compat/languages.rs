@@ -49,10 +49,10 @@ pub(crate) const APPLICATIONS: &[Application] = &[
     },
     Application {
         name: "ruby",
-        does: "a server of threads and a client of TCPSocket; 4 clients send 4000 lines of up to 20 kB each and compare",
+        does: "a server of threads and a client of TCPSocket; 4 clients send 16000 lines of up to 20 kB each and compare",
         needs: &["ruby"],
         versions: &["ruby --version"],
-        exercise: |run| pair(run, "ruby", "server.rb", "client.rb", "verified 16000"),
+        exercise: |run| pair(run, "ruby", "server.rb", "client.rb", "verified 64000"),
         ..USUAL
     },
 ];
