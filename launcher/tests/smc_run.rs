@@ -197,7 +197,7 @@ fn programs_of_another_libc_run_without_the_library() {
 }
 
 fn loader_of(program: &std::path::Path) -> std::path::PathBuf {
-    preloop_launcher::run::elf::look(program).unwrap().loader.unwrap()
+    preloop_image::elf::look(program).unwrap().loader.unwrap()
 }
 
 #[test]

@@ -4,11 +4,11 @@ use crate::fdtable::{self, FILES, SETS};
 use crate::process;
 use crate::socket::epoll::Set;
 use crate::socket::file::OpenFile;
-use crate::socket::{bell, clc, group};
+use crate::socket::{bell, clc, group, users};
 use preloop_shm::counted::Counted;
 use preloop_uapi::sync::Ordering;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 /// Held for writing from the count of what the child will have until the fork.
 static BIRTHS: RwLock<()> = RwLock::new(());
@@ -35,6 +35,11 @@ pub fn may_not_fork() -> RwLockReadGuard<'static, ()> {
     BIRTHS.read().unwrap_or_else(|e| e.into_inner())
 }
 
+/// No fork happens while the answer lives.
+pub fn alone() -> MutexGuard<'static, ()> {
+    FORKING.lock().unwrap_or_else(|e| e.into_inner())
+}
+
 /// Every open file once, however many descriptors stand for it.
 fn files() -> Vec<Counted<OpenFile>> {
     let mut files: Vec<Counted<OpenFile>> = Vec::new();
@@ -55,7 +60,7 @@ fn sets() -> Vec<Arc<Set>> {
 /// Runs `fork` while every lock of the library is held by this thread, so that the child finds none taken by a thread
 /// it does not have.
 pub fn fork(fork: impl FnOnce() -> i32) -> i32 {
-    let forking = FORKING.lock().unwrap_or_else(|e| e.into_inner());
+    let forking = alone();
     let births = BIRTHS.write().unwrap_or_else(|e| e.into_inner());
     let (files, sets) = (files(), sets());
     count(&files, true);
@@ -95,6 +100,10 @@ fn in_child(files: &[Counted<OpenFile>], sets: &[Arc<Set>]) {
     bell::forget_all();
     group::after_fork();
     sets.iter().for_each(|set| set.after_fork());
-    // Calls that other threads of the parent had under way are not this process's.
-    files.iter().for_each(|file| file.after_fork());
+    users::after_fork();
+    for file in files {
+        users::enlist(file.sock);
+        // Calls that other threads of the parent had under way are not this process's.
+        file.after_fork();
+    }
 }

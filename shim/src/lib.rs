@@ -14,3 +14,4 @@ mod process;
 mod settings;
 mod signals;
 mod socket;
+mod stats;

@@ -3,7 +3,8 @@
 
 use crate::fdtable;
 use crate::settings::Settings;
-use preloop_shm::arena::Arena;
+use crate::socket::{handover, users};
+use preloop_shm::arena::{Arena, Slot};
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, diag, process, real, unix};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -25,6 +26,7 @@ pub fn start() {
     if SETTINGS.set(Settings::from_env()).is_ok() {
         renew();
         crate::socket::epoll::start();
+        handover::adopt::from_env();
     }
 }
 
@@ -54,8 +56,21 @@ pub fn confine() {
 pub fn renew() {
     let pid = process::pid();
     disown(DIAG.swap(-1, Ordering::AcqRel));
-    ARENA.renew(pid);
+    ARENA.leave();
     PID.store(pid, Ordering::Relaxed);
+}
+
+/// A slot of this process's own arena, whose memory comes with the first one: most processes have no TCP socket.
+pub fn take_slot<T: Slot>() -> Option<&'static T> {
+    if !ARENA.is_mapped()
+        && let Some(memfd) = ARENA.map(pid())
+    {
+        fdtable::mark_inner(memfd, true);
+    }
+    ARENA.take().or_else(|| {
+        users::reclaim();
+        ARENA.take()
+    })
 }
 
 /// This process, as `renew` saw it.
@@ -79,6 +94,12 @@ pub fn settings() -> &'static Settings {
 pub fn adopt(inner: Inner) -> Fd {
     fdtable::mark_inner(inner.fd(), true);
     inner.into_raw()
+}
+
+/// A descriptor that came through exec is the library's own.
+pub fn protect(fd: Fd) {
+    preloop_sys::call::set_close_on_exec(fd, true);
+    fdtable::mark_inner(fd, true);
 }
 
 /// Gives charge of a descriptor of the library's own back.

@@ -7,8 +7,10 @@
 pub mod artefacts;
 pub mod build;
 pub mod checksum;
+pub mod conformance;
 pub mod launch;
 pub mod observer;
+pub mod packages;
 pub mod placement;
 pub mod ports;
 pub mod process;

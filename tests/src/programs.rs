@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::artefacts::Artefacts;
 
-/// Programs and the Debian or Ubuntu packages that hold them.
+/// Programs, and files by their paths, and the Debian or Ubuntu packages that hold them.
 const PACKAGES: &[(&str, &str)] = &[
     ("iperf3", "iperf3"),
     ("sockperf", "sockperf"),
@@ -22,6 +22,36 @@ const PACKAGES: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("ip", "iproute2"),
     ("ss", "iproute2"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cc", "build-essential"),
+    ("apache2", "apache2"),
+    ("haproxy", "haproxy"),
+    ("openssl", "openssl"),
+    ("memcached", "memcached"),
+    ("postgres", "postgresql"),
+    ("pgbench", "postgresql-contrib"),
+    ("psql", "postgresql-client"),
+    ("mariadbd", "mariadb-server"),
+    ("mariadb", "mariadb-client"),
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("mosquitto_sub", "mosquitto-clients"),
+    ("rabbitmq-server", "rabbitmq-server"),
+    ("epmd", "erlang-base"),
+    ("/usr/lib/python3/dist-packages/pika/__init__.py", "python3-pika"),
+    ("nats-server", "nats-server"),
+    ("sshd", "openssh-server"),
+    ("ssh", "openssh-client"),
+    ("node", "nodejs"),
+    ("java", "default-jdk-headless"),
+    ("php-fpm", "php-fpm"),
+    ("uvicorn", "uvicorn"),
+    ("perl", "perl"),
+    ("ruby", "ruby"),
+    ("git", "git"),
+    ("rsync", "rsync"),
+    ("stress-ng", "stress-ng"),
 ];
 
 /// Suites of the end-to-end tests and the programs without which they cannot run.
@@ -36,6 +66,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("addresses", &["python3", "ip"]),
     ("calls", &["python3"]),
     ("closing", &["python3"]),
+    ("execs", &["python3", "bash", "perl"]),
     ("forks", &["python3"]),
     ("idle", &["python3"]),
     ("numbers", &["python3"]),
@@ -46,6 +77,8 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("transfers", &["python3"]),
     ("tuples", &["python3"]),
     ("asked_for", &["python3"]),
+    ("bare_exec", &["python3"]),
+    ("syscall", &["cc"]),
     ("test", &["python3", "setpriv", "ss"]),
 ];
 
@@ -79,8 +112,21 @@ pub fn find(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(PathBuf::from);
     let found = system.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(program));
-    match found.into_iter().find(|path| path.is_file()) {
+    match found.chain(versioned(program)).find(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => bail!("{program} is not installed: apt-get install {}", package(program)),
     }
+}
+
+/// Where Debian puts programs of which it can install several versions: a directory for each version of PostgreSQL, and
+/// the version at the end of the name for PHP.
+fn versioned(program: &str) -> impl Iterator<Item = PathBuf> {
+    let entries = |dir| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let databases = entries("/usr/lib/postgresql").map(move |version| version.join("bin").join(program));
+    let is_version = |rest: &str| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let named = move |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_prefix(program)).is_some_and(is_version)
+    };
+    databases.chain(entries("/usr/sbin").filter(named))
 }

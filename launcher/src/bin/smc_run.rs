@@ -11,9 +11,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use clap_lex::{ArgCursor, RawArgs};
+use preloop_image::obstacle::{self, Obstacle};
+use preloop_image::program::{self, NoProgram, SHELL};
 use preloop_launcher::run::library::{self, LD_PRELOAD, Library};
-use preloop_launcher::run::obstacle::{self, Obstacle};
-use preloop_launcher::run::program::{self, NoProgram, SHELL};
 use preloop_launcher::{SMC_TOOLS, sys};
 use preloop_uapi::settings::{SMC_DEBUG, SMC_RCVBUF, SMC_SNDBUF, parse_size};
 use rustix::io::Errno;

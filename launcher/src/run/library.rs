@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use preloop_uapi::settings::{LIBRARY, PRELOOP_LIB};
 
-use super::elf::{self, Abi};
+use preloop_image::elf::{self, Abi};
 
 /// The variable that the dynamic loader reads.
 pub const LD_PRELOAD: &str = "LD_PRELOAD";

@@ -1,12 +1,14 @@
 //! Slots that forked siblings share: a shared mapping of its own per process, inherited by its children.
 
 use crate::lock::RobustLock;
-use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::{AtomicI32, AtomicPtr};
 use memfd::MemfdOptions;
 use preloop_smc::ring::{Receiver, Sender};
+use preloop_sys::Fd;
+use preloop_sys::unix::Inner;
 use preloop_uapi::listing::{ARENA_MAGIC, ARENA_NAME, ArenaHeader, Listing, SLOT_BYTES, SLOTS, SLOTS_OFFSET, kind};
 use preloop_uapi::sync::{AtomicU32, AtomicU64, Ordering};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 
 /// What a slot may consist of: made for several processes, and valid whatever its bytes are once it was renewed.
 ///
@@ -115,35 +117,134 @@ pub struct Arena {
 
 const BYTES: usize = SLOTS_OFFSET + SLOTS * SLOT_BYTES;
 
+/// A mapped arena, of this process or of one that it descends from. It stays mapped for ever.
+struct Mapped {
+    base: AtomicPtr<u8>,
+    memfd: AtomicI32,
+}
+
+/// Arenas beyond these can be used, but not be handed over to the next program.
+static MAPPED: [Mapped; 32] =
+    [const { Mapped { base: AtomicPtr::new(core::ptr::null_mut()), memfd: AtomicI32::new(-1) } }; 32];
+
+/// Notes a mapped arena and its memfd; `false` when there is no room for more.
+fn note(base: *mut u8, memfd: Fd) -> bool {
+    MAPPED.iter().any(|mapped| {
+        let free =
+            mapped.base.compare_exchange(core::ptr::null_mut(), base, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if free {
+            mapped.memfd.store(memfd, Ordering::Release);
+        }
+        free
+    })
+}
+
+fn map(memfd: Fd) -> Option<*mut u8> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let base = unsafe { libc::mmap(core::ptr::null_mut(), BYTES, access, flags, memfd, 0) };
+    (base != libc::MAP_FAILED).then_some(base.cast())
+}
+
+/// Where a slot is, in words that another program understands which has the arena's memfd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The memfd, as this process has it.
+    pub memfd: Fd,
+    /// Index of the slot.
+    pub slot: u32,
+}
+
+/// Where `slot` is; `None` when its arena cannot be handed over.
+pub fn place_of<T: Slot>(slot: &'static T) -> Option<Place> {
+    let slot_index = listing_of(slot).slot.load(Ordering::Relaxed);
+    let base = base_of(slot);
+    let mapped = MAPPED.iter().find(|mapped| core::ptr::eq(mapped.base.load(Ordering::Acquire), base))?;
+    let memfd = mapped.memfd.load(Ordering::Acquire);
+    (memfd >= 0).then_some(Place { memfd, slot: slot_index })
+}
+
+/// An arena that another program handed over, mapped here.
+#[derive(Debug)]
+pub struct Inherited {
+    base: *mut u8,
+}
+
+impl Inherited {
+    /// Maps the arena behind `memfd`, which from now on belongs to the mapping.
+    ///
+    /// # Errors
+    /// `None`, and the descriptor stays the caller's: it is no arena, or there is no memory for it.
+    pub fn open(memfd: Fd) -> Option<Self> {
+        // SAFETY: fstat fills the structure, or answers an error.
+        let size = unsafe {
+            let mut stat: libc::stat = core::mem::zeroed();
+            (libc::fstat(memfd, &raw mut stat) == 0).then_some(stat.st_size)?
+        };
+        if size != BYTES as i64 {
+            return None;
+        }
+        let base = map(memfd)?;
+        // SAFETY: the mapping starts with the header, which is all atomics.
+        let header = unsafe { &*base.cast::<ArenaHeader>() };
+        if header.magic.load(Ordering::Acquire) != ARENA_MAGIC || !note(base, memfd) {
+            // SAFETY: just mapped, and nobody looks at it.
+            unsafe { libc::munmap(base.cast(), BYTES) };
+            return None;
+        }
+        Some(Self { base })
+    }
+
+    /// The slot of that index, if it is in use for something of this kind.
+    pub fn slot<T: Slot>(&self, index: u32, is_kind: impl Fn(u32) -> bool) -> Option<&'static T> {
+        let index = index as usize;
+        if index >= SLOTS {
+            return None;
+        }
+        // SAFETY: inside the mapping, which stays for ever; T is valid for any bytes (see `Slot`).
+        let slot: &'static T = unsafe { &*self.base.add(SLOTS_OFFSET + index * SLOT_BYTES).cast() };
+        is_kind(listing_of(slot).kind.load(Ordering::Acquire)).then_some(slot)
+    }
+}
+
 impl Arena {
     /// An arena without memory: it gives no slots.
     pub const fn new() -> Self {
         Self { base: AtomicPtr::new(core::ptr::null_mut()) }
     }
 
-    /// Maps fresh memory; called at start and in every forked child. Slots of an earlier mapping stay valid, for the
-    /// mapping is never taken away. Without memory the arena gives no slots.
-    pub fn renew(&self, pid: u32) {
+    /// Takes no more slots from the memory it has, which stays valid: a forked child takes its own elsewhere.
+    pub fn leave(&self) {
         self.base.store(core::ptr::null_mut(), Ordering::Release);
-        let Ok(memfd) = MemfdOptions::default().close_on_exec(true).create(ARENA_NAME) else { return };
+    }
+
+    /// Whether there is memory to take slots from.
+    pub fn is_mapped(&self) -> bool {
+        !self.base.load(Ordering::Acquire).is_null()
+    }
+
+    /// Maps memory, unless another thread was faster; answers its descriptor, which is the caller's to protect. Without
+    /// memory the arena gives no slots.
+    pub fn map(&self, pid: u32) -> Option<Fd> {
+        let memfd = MemfdOptions::default().close_on_exec(true).create(ARENA_NAME).ok()?;
         if preloop_sys::process::limit(libc::RLIMIT_FSIZE) < BYTES as u64
             || memfd.as_file().set_len(BYTES as u64).is_err()
         {
-            return;
+            return None;
         }
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-        let fd = memfd.as_file().as_raw_fd();
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let base = unsafe { libc::mmap(core::ptr::null_mut(), BYTES, access, flags, fd, 0) };
-        if base != libc::MAP_FAILED {
-            let base = base.cast::<u8>();
-            // SAFETY: the mapping starts with the header, which is all atomics.
-            let header = unsafe { &*base.cast::<ArenaHeader>() };
-            header.pid.store(pid, Ordering::Relaxed);
-            header.magic.store(ARENA_MAGIC, Ordering::Release);
-            self.base.store(base, Ordering::Release);
+        let base = map(memfd.as_file().as_raw_fd())?;
+        // SAFETY: the mapping starts with the header, which is all atomics.
+        let header = unsafe { &*base.cast::<ArenaHeader>() };
+        header.pid.store(pid, Ordering::Relaxed);
+        header.magic.store(ARENA_MAGIC, Ordering::Release);
+        if self.base.compare_exchange(core::ptr::null_mut(), base, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            // SAFETY: just mapped, and nobody looks at it.
+            unsafe { libc::munmap(base.cast(), BYTES) };
+            return None;
         }
+        let memfd = Inner::from_raw(memfd.into_file().into_raw_fd()).move_high();
+        note(base, memfd.fd()).then(|| memfd.into_raw())
     }
 
     fn header(&self) -> Option<&'static ArenaHeader> {
@@ -156,6 +257,18 @@ impl Arena {
     pub fn holds<T: Slot>(&self, slot: &'static T) -> bool {
         let base = self.base.load(Ordering::Acquire).addr();
         base != 0 && (base..base + BYTES).contains(&core::ptr::from_ref(slot).addr())
+    }
+
+    /// Shows every slot that is in use for something of this kind.
+    pub fn each<T: Slot>(&self, is_kind: impl Fn(u32) -> bool, mut show: impl FnMut(&'static T)) {
+        let base = self.base.load(Ordering::Acquire);
+        let Some(header) = self.header() else { return };
+        let own = Inherited { base };
+        let used = |index: &u32| header.used[*index as usize / 64].load(Ordering::Acquire) >> (index % 64) & 1 == 1;
+        (0..header.high_water.load(Ordering::Acquire))
+            .filter(used)
+            .filter_map(|index| own.slot(index, &is_kind))
+            .for_each(&mut show);
     }
 
     /// Takes a slot, or `None` when all are in use. The caller stores the listing's kind.
@@ -198,11 +311,15 @@ pub fn give_back<T: Slot>(slot: &'static T) {
     let listing = listing_of(slot);
     listing.kind.store(kind::FREE, Ordering::Relaxed);
     let index = listing.slot.load(Ordering::Relaxed) as usize;
-    let base = core::ptr::from_ref(slot).cast::<u8>().wrapping_sub(SLOTS_OFFSET + index * SLOT_BYTES);
-    // SAFETY: `take` stored the index, and siblings, who alone share the arena, never change it: the header of the
-    // slot's own arena lies there, mapped for ever.
-    let header = unsafe { &*base.cast::<ArenaHeader>() };
+    // SAFETY: the header of the slot's own arena lies there, mapped for ever.
+    let header = unsafe { &*base_of(slot).cast::<ArenaHeader>() };
     header.used[index / 64].fetch_and(!(1 << (index % 64)), Ordering::AcqRel);
+}
+
+/// Where the slot's arena starts: `take` stored the index, and siblings, who alone share the arena, never change it.
+fn base_of<T: Slot>(slot: &'static T) -> *const u8 {
+    let index = listing_of(slot).slot.load(Ordering::Relaxed) as usize;
+    core::ptr::from_ref(slot).cast::<u8>().wrapping_sub(SLOTS_OFFSET + index * SLOT_BYTES)
 }
 
 fn listing_of<T: Slot>(slot: &'static T) -> &'static Listing {

@@ -3,12 +3,13 @@
 use crate::copy::Ring;
 use memfd::{FileSeal, MemfdOptions};
 use preloop_smc::clc;
-use preloop_sys::process;
+use preloop_sys::unix::Inner;
+use preloop_sys::{Fd, process};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::group::{self, ConnBlock, EYECATCHER, GroupHeader, RING_MAX, RING_MIN, SideControl};
 use preloop_uapi::sync::Ordering;
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::AsRawFd;
 
 /// A mapped group. The layout is computed once, from values that were checked; the header is not read again.
 #[derive(Debug)]
@@ -23,11 +24,17 @@ unsafe impl Send for GroupMemory {}
 // SAFETY: as above.
 unsafe impl Sync for GroupMemory {}
 
-fn map(file: &File, bytes: usize, ring: [u64; 2]) -> Result<GroupMemory, Decline> {
+/// Bytes of a group with rings of these sizes, which somebody else chose.
+fn group_bytes(ring: [u64; 2]) -> Result<usize, Decline> {
+    let possible = ring.iter().all(|size| size.is_power_of_two() && (RING_MIN..=RING_MAX).contains(size));
+    if possible { Ok(group::total_bytes(ring)) } else { Err(Decline::BAD_RMBE) }
+}
+
+fn map(memfd: Fd, bytes: usize, ring: [u64; 2]) -> Result<GroupMemory, Decline> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
     // SAFETY: a new mapping at an address of the kernel's choice.
-    let base = unsafe { libc::mmap(core::ptr::null_mut(), bytes, access, flags, file.as_raw_fd(), 0) };
+    let base = unsafe { libc::mmap(core::ptr::null_mut(), bytes, access, flags, memfd, 0) };
     if base == libc::MAP_FAILED {
         return Err(Decline::MEMORY);
     }
@@ -39,7 +46,7 @@ fn map(file: &File, bytes: usize, ring: [u64; 2]) -> Result<GroupMemory, Decline
 
 impl GroupMemory {
     /// Makes a group whose rings towards side 0 and side 1 have these sizes (powers of two); answers the memfd too,
-    /// which is to be passed and then closed.
+    /// which is to be passed.
     ///
     /// # Errors
     /// [`Decline::MEMORY`].
@@ -56,7 +63,7 @@ impl GroupMemory {
             memfd.add_seal(seal).map_err(|_| Decline::MEMORY)?;
         }
         let file = memfd.into_file();
-        let memory = map(&file, bytes, ring)?;
+        let memory = map(file.as_raw_fd(), bytes, ring)?;
         let header = memory.header();
         header.eyecatcher.store(EYECATCHER, Ordering::Relaxed);
         header.total.store(bytes as u64, Ordering::Relaxed);
@@ -70,22 +77,31 @@ impl GroupMemory {
     /// # Errors
     /// [`Decline::BAD_RMBE`] when it is not sealed against shrinking (the peer could kill this process with SIGBUS) or
     /// its size or header are not what the Accept says; [`Decline::MEMORY`].
-    pub fn open(fd: RawFd, accept: &clc::Accept) -> Result<Self, Decline> {
-        let ring = accept.ring;
-        if ring.iter().any(|size| !size.is_power_of_two() || !(RING_MIN..=RING_MAX).contains(size)) {
+    pub fn open(memfd: &Inner, accept: &clc::Accept) -> Result<Self, Decline> {
+        if accept.total != group_bytes(accept.ring)? as u64 {
             return Err(Decline::BAD_RMBE);
         }
-        let bytes = group::total_bytes(ring);
-        // SAFETY: the descriptor came with the message and is ours; File closes it.
-        let file = unsafe { File::from_raw_fd(fd) };
-        // SAFETY: plain numbers.
-        let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+        Self::open_sized(memfd.fd(), accept.ring)
+    }
+
+    /// Maps a group's memfd whose rings have these sizes: it is mapped already, or was in an earlier program of this
+    /// process.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_sized(memfd: Fd, ring: [u64; 2]) -> Result<Self, Decline> {
+        let bytes = group_bytes(ring)?;
+        // SAFETY: plain numbers, and a structure that fstat fills or leaves as it is.
+        let (seals, size) = unsafe {
+            let mut stat: libc::stat = core::mem::zeroed();
+            libc::fstat(memfd, &raw mut stat);
+            (libc::fcntl(memfd, libc::F_GET_SEALS), stat.st_size)
+        };
         let sealed = seals >= 0 && seals & libc::F_SEAL_SHRINK != 0;
-        let size = file.metadata().map(|m| m.len()).unwrap_or(0);
-        if !sealed || size != bytes as u64 || accept.total != size {
+        if !sealed || size != bytes as i64 {
             return Err(Decline::BAD_RMBE);
         }
-        let memory = map(&file, bytes, ring)?;
+        let memory = map(memfd, bytes, ring)?;
         if memory.header().eyecatcher.load(Ordering::Relaxed) != EYECATCHER {
             return Err(Decline::BAD_RMBE);
         }

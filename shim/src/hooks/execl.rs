@@ -1,7 +1,7 @@
 //! execl(3) and its like. They take their arguments one by one, as many as there are, which Rust cannot declare: a few
 //! instructions put those that came in registers beside those on the stack, and the rest is a list for execv.
 
-use super::process;
+use super::exec;
 use core::arch::naked_asm;
 use core::ffi::{c_char, c_int};
 
@@ -53,7 +53,7 @@ unsafe extern "C" fn call_execv(
     stack: *const *const c_char,
 ) -> c_int {
     // SAFETY: the program ends its arguments with a null pointer; the list lives as long as the call.
-    unsafe { process::execv(path, Words { registers, stack }.list().as_ptr()) }
+    unsafe { exec::execv(path, Words { registers, stack }.list().as_ptr()) }
 }
 
 unsafe extern "C" fn call_execvp(
@@ -62,7 +62,7 @@ unsafe extern "C" fn call_execvp(
     stack: *const *const c_char,
 ) -> c_int {
     // SAFETY: as in `call_execv`.
-    unsafe { process::execvp(file, Words { registers, stack }.list().as_ptr()) }
+    unsafe { exec::execvp(file, Words { registers, stack }.list().as_ptr()) }
 }
 
 unsafe extern "C" fn call_execve(
@@ -74,7 +74,7 @@ unsafe extern "C" fn call_execve(
     // SAFETY: as in `call_execv`; execle has its environment behind the null pointer.
     unsafe {
         let list = words.list();
-        process::execve(path, list.as_ptr(), words.get(list.len()).cast())
+        exec::execve(path, list.as_ptr(), words.get(list.len()).cast())
     }
 }
 

@@ -2,19 +2,33 @@
 //! a descriptor that is not ours goes straight to the real call. One of the rooms where `unsafe` lives: each hook's
 //! arguments are what the C function's caller vouches for.
 
+mod aio;
 mod alias;
 mod conn;
+mod dprintf;
 mod event;
+mod exec;
 mod execl;
 mod fd;
 mod io;
 mod opt;
 mod process;
 mod signal;
+mod stdio;
 mod syscall;
 mod transfer;
 
 use preloop_sys::{Errno, errno};
+
+unsafe extern "C" {
+    /// What at_quick_exit(3) is made of.
+    fn __cxa_at_quick_exit(function: extern "C" fn(), library: *mut core::ffi::c_void) -> i32;
+}
+
+/// quick_exit(3) runs it.
+extern "C" fn quick_end() {
+    crate::socket::close::process_ends();
+}
 
 /// Runs when the library is loaded.
 #[used]
@@ -22,6 +36,10 @@ use preloop_sys::{Errno, errno};
 static START: extern "C" fn() = {
     extern "C" fn start() {
         crate::process::start();
+        (0..=2).for_each(stdio::becomes_socket);
+        // Registered first, it runs last.
+        // SAFETY: a function that takes nothing and stays loaded.
+        unsafe { __cxa_at_quick_exit(quick_end, core::ptr::null_mut()) };
     }
     start
 };
@@ -31,6 +49,7 @@ static START: extern "C" fn() = {
 #[unsafe(link_section = ".fini_array")]
 static END: extern "C" fn() = {
     extern "C" fn end() {
+        stdio::flush();
         crate::socket::close::process_ends();
     }
     end

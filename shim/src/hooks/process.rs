@@ -78,67 +78,6 @@ pub unsafe extern "C" fn daemon(nochdir: c_int, noclose: c_int) -> c_int {
     0
 }
 
-/// Another program takes this process over: descriptors with close-on-exec are closed by the kernel, so this process no
-/// longer counts among their sockets' holders. Comes back only when that failed.
-fn replace(exec: impl FnOnce() -> c_int) -> c_int {
-    let held = close::before_exec();
-    let failed = exec();
-    close::exec_failed(held);
-    failed
-}
-
-type Strings = *const *const c_char;
-
-/// execve(2).
-///
-/// # Safety
-/// As in C.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn execve(path: *const c_char, argv: Strings, envp: Strings) -> c_int {
-    // SAFETY: the program's own call.
-    replace(|| unsafe { real::execve(path, argv, envp) })
-}
-
-/// execv(3).
-///
-/// # Safety
-/// As in C.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn execv(path: *const c_char, argv: Strings) -> c_int {
-    // SAFETY: the program's own call.
-    replace(|| unsafe { real::execv(path, argv) })
-}
-
-/// execvp(3).
-///
-/// # Safety
-/// As in C.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn execvp(file: *const c_char, argv: Strings) -> c_int {
-    // SAFETY: the program's own call.
-    replace(|| unsafe { real::execvp(file, argv) })
-}
-
-/// execvpe(3).
-///
-/// # Safety
-/// As in C.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn execvpe(file: *const c_char, argv: Strings, envp: Strings) -> c_int {
-    // SAFETY: the program's own call.
-    replace(|| unsafe { real::execvpe(file, argv, envp) })
-}
-
-/// fexecve(3).
-///
-/// # Safety
-/// As in C.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn fexecve(fd: c_int, argv: Strings, envp: Strings) -> c_int {
-    // SAFETY: the program's own call.
-    replace(|| unsafe { real::fexecve(fd, argv, envp) })
-}
-
 /// _exit(2).
 ///
 /// # Safety

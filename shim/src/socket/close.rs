@@ -3,12 +3,12 @@
 use crate::fdtable;
 use crate::fork;
 use crate::process;
+use crate::socket::clc;
 use crate::socket::epoll;
 use crate::socket::file::OpenFile;
 use crate::socket::sock::{flag, phase};
 use crate::socket::tx;
-use crate::socket::{clc, group};
-use preloop_shm::counted::Counted;
+use crate::stats;
 use preloop_sys::{Errno, Fd, call};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::ring::shut;
@@ -30,6 +30,7 @@ pub enum Shutdown {
 /// ENOTCONN.
 pub fn shutdown(file: &OpenFile, fd: Fd, how: i32) -> Result<Shutdown, Errno> {
     let sock = file.sock;
+    stats::shuts(sock);
     if sock.phase() < phase::SMC {
         if sock.phase() == phase::INIT || clc::pin(file, Decline::OPTION) {
             return Ok(Shutdown::Kernel);
@@ -126,6 +127,9 @@ pub fn end_in_process(file: &OpenFile, fd: Option<Fd>) {
     }
     clc::put_off(file);
     let Some(last) = file.end() else { return };
+    if last {
+        stats::ends(file.sock);
+    }
     epoll::forget_file(file, last);
     if let Some(link) = file.link().filter(|_| last) {
         if let Some(fd) = fd.filter(|_| leaves_unread(file)) {
@@ -162,6 +166,9 @@ pub fn process_ends() {
         let offered = file.sock.phase() == phase::OFFERED;
         let link = if offered { file.offered().filter(|link| !link.withdraw()) } else { file.link().cloned() };
         let Some(last) = file.end() else { return };
+        if last {
+            stats::ends(file.sock);
+        }
         if let Some(link) = link.as_ref().filter(|_| last) {
             if leaves_unread(&file) {
                 call::linger_zero(fd);
@@ -172,44 +179,4 @@ pub fn process_ends() {
             file.leave_slot();
         }
     });
-}
-
-/// Before another program takes the process over: it no longer counts among the holders of sockets whose descriptors
-/// are close-on-exec. Answers those sockets, for [`exec_failed`].
-pub fn before_exec() -> Vec<Counted<OpenFile>> {
-    if process::is_uncounted() {
-        return Vec::new();
-    }
-    let mut closing: Vec<Counted<OpenFile>> = Vec::new();
-    let mut staying: Vec<Counted<OpenFile>> = Vec::new();
-    fdtable::for_each(|fd, file| {
-        let list = if call::closes_on_exec(fd) { &mut closing } else { &mut staying };
-        if !list.iter().any(|other| other.same(&file)) {
-            list.push(file);
-        }
-    });
-    closing.retain(|file| !staying.iter().any(|other| other.same(file)));
-    for file in &closing {
-        clc::put_off(file);
-        file.sock.holders.fetch_sub(1, Ordering::AcqRel);
-        file.sock.users.fetch_sub(1, Ordering::AcqRel);
-    }
-    group::count_holders(false);
-    // What stays open is unknown to the next program: on TCP it remains.
-    for file in &staying {
-        clc::pin(file, Decline::OPTION);
-    }
-    closing
-}
-
-/// The process goes on as it was.
-pub fn exec_failed(closing: Vec<Counted<OpenFile>>) {
-    if process::is_uncounted() {
-        return;
-    }
-    for file in closing {
-        file.sock.holders.fetch_add(1, Ordering::AcqRel);
-        file.sock.users.fetch_add(1, Ordering::AcqRel);
-    }
-    group::count_holders(true);
 }

@@ -7,6 +7,7 @@ use crate::socket::bell::Bell;
 use crate::socket::epoll::Set;
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, flag};
+use crate::socket::users;
 use preloop_shm::arena;
 use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
@@ -39,6 +40,8 @@ pub struct OpenFile {
     left: AtomicBool,
     /// A fork brought it here, perhaps with owners that do not exist in this process.
     inherited: AtomicBool,
+    /// The program names it in what a child is to do with its descriptors (posix_spawn_file_actions_adddup2(3)).
+    pub is_for_child: AtomicBool,
     /// The library's own descriptor, for calls that go on after the program closed all of its, or -1.
     kept: AtomicI32,
     /// The handshake's Unix sockets, or -1: the active side's mailbox, and the connection between the two.
@@ -59,13 +62,33 @@ impl OpenFile {
             return None;
         }
         let _no_fork = fork::may_not_fork();
-        let sock: &'static Sock = process::ARENA.take()?;
+        let sock: &'static Sock = process::take_slot()?;
         sock.holders.store(1, Ordering::Relaxed);
         sock.users.store(1, Ordering::Relaxed);
         sock.flags.store(flags, Ordering::Relaxed);
-        sock.listing.pid.store(process::pid(), Ordering::Relaxed);
-        sock.listing.fd.store(fd, Ordering::Relaxed);
         sock.listing.kind.store(kind::INIT, Ordering::Relaxed);
+        Some(Self::know(sock, fd))
+    }
+
+    /// Goes on with a socket that another program handed over, in this process already counted; at no descriptor if `fd` is
+    /// -1.
+    pub fn inherit(sock: &'static Sock, fd: Fd, link: Option<Arc<Link>>) -> Counted<Self> {
+        let _no_fork = fork::may_not_fork();
+        let file = Self::know(sock, fd);
+        if let Some(link) = link {
+            sock.listing.group.store(link.group.address(), Ordering::Relaxed);
+            file.prepare(Some(link));
+            file.confirm();
+        }
+        file
+    }
+
+    fn know(sock: &'static Sock, fd: Fd) -> Counted<Self> {
+        users::enlist(sock);
+        if fd >= 0 {
+            sock.listing.pid.store(process::pid(), Ordering::Relaxed);
+            sock.listing.fd.store(fd, Ordering::Relaxed);
+        }
         let file = fdtable::FILES.put(Self {
             sock,
             fd: AtomicI32::new(fd),
@@ -73,6 +96,7 @@ impl OpenFile {
             ended: AtomicBool::new(false),
             left: AtomicBool::new(false),
             inherited: AtomicBool::new(false),
+            is_for_child: AtomicBool::new(false),
             kept: AtomicI32::new(-1),
             mailbox: AtomicI32::new(-1),
             clc: AtomicI32::new(-1),
@@ -81,11 +105,15 @@ impl OpenFile {
             confirmed: OnceLock::new(),
             watchers: Mutex::new(Vec::new()),
         });
+        if fd < 0 {
+            file.descriptors.store(0, Ordering::Relaxed);
+            return file;
+        }
         // A number that comes back from the kernel is free: what the table may still hold there was closed unseen.
         if let Some(stale) = fdtable::set(fd, Some(file.clone())) {
             crate::socket::close::forget_unseen(&stale, fd);
         }
-        Some(file)
+        file
     }
 
     /// The shared memory of a confirmed connection.
@@ -167,7 +195,11 @@ impl OpenFile {
     /// This process counts no more among the holders. Answers once, whether it was the last of them.
     pub fn end(&self) -> Option<bool> {
         let first = !self.ended.swap(true, std::sync::atomic::Ordering::AcqRel);
-        first.then(|| self.sock.holders.fetch_sub(1, Ordering::AcqRel) == 1)
+        first.then(|| {
+            users::ends(self.sock);
+            let last = self.sock.holders.fetch_sub(1, Ordering::AcqRel) == 1;
+            last || users::count_out_the_dead(self.sock).last_holder
+        })
     }
 
     /// Whether [`end`](Self::end) has answered.
@@ -185,6 +217,17 @@ impl OpenFile {
         true
     }
 
+    /// The thread of a call that slept on it was cancelled, and will never let go of it: if the program has closed its
+    /// descriptors meanwhile, and no other call sleeps here, this is the end.
+    pub fn is_abandoned(&self) {
+        let kept = self.kept.load(std::sync::atomic::Ordering::Relaxed);
+        if kept >= 0 && !self.is_slept_on() {
+            crate::socket::close::end_in_process(self, Some(kept));
+            self.leave_slot();
+            process::disown(self.kept.swap(-1, std::sync::atomic::Ordering::Relaxed));
+        }
+    }
+
     /// Whether a number of the program's still stands for it.
     pub fn is_at(&self, fd: Fd) -> bool {
         fdtable::get(fd).is_some_and(|found| core::ptr::eq(&raw const *found, self))
@@ -195,7 +238,9 @@ impl OpenFile {
         if self.left.swap(true, std::sync::atomic::Ordering::AcqRel) {
             return;
         }
-        let last = self.sock.users.fetch_sub(1, Ordering::AcqRel) == 1;
+        users::leaves(self.sock);
+        let last =
+            self.sock.users.fetch_sub(1, Ordering::AcqRel) == 1 || users::count_out_the_dead(self.sock).last_user;
         if let Ok(link) = self.link.try_read()
             && let Some(link) = &*link
         {

@@ -46,14 +46,18 @@ pub struct Group {
     pub(super) side: usize,
     /// Its random name.
     pub token: u64,
-    peer: Peer,
+    pub(super) peer: Peer,
     /// Process that met the peer: a forked child makes groups of its own.
     met_by: u32,
     met_as: u32,
     index: &'static GroupIndex,
-    /// The memfd, until the peer is known to have it; -1 afterwards. Every Accept before that carries it, because the
-    /// peer may answer them in any order.
+    /// Its memfd, for the next program of this process, or -1: see [`keeps_memfd`].
     memfd: AtomicI32,
+    /// The peer is known to have the memory. Every Accept before that carries the memfd, because the peer may answer
+    /// them in any order.
+    met: AtomicBool,
+    /// Counted in [`KEPT`].
+    kept: bool,
     /// Takes no new connections: the peer has forgotten it.
     retired: AtomicBool,
     slots: Mutex<FxHashMap<u64, usize>>,
@@ -66,6 +70,18 @@ pub struct Peer {
     pub pid: u32,
     /// Its uid, likewise.
     pub uid: u32,
+}
+
+/// Groups that keep their memfd.
+static KEPT: AtomicU32 = AtomicU32::new(0);
+
+/// Whether one more group may keep its memfd: descriptors are the program's in the first place.
+fn keeps_memfd() -> bool {
+    let few = system::limit(libc::RLIMIT_NOFILE) / 8;
+    u64::from(KEPT.fetch_add(1, Ordering::Relaxed)) < few || {
+        KEPT.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
 }
 
 static KNOWN: Mutex<Vec<Arc<Group>>> = Mutex::new(Vec::new());
@@ -107,12 +123,13 @@ pub fn after_fork() {
     groups.retain(|group| Arc::strong_count(group) > 1);
 }
 
-/// One more process, or one fewer, holds every group.
-pub fn count_holders(more: bool) {
-    count(&known(), more);
+/// Every group that this process knows.
+pub fn all() -> Vec<Arc<Group>> {
+    known().clone()
 }
 
-fn count(groups: &[Arc<Group>], more: bool) {
+/// One more process, or one fewer, holds these groups.
+pub fn count(groups: &[Arc<Group>], more: bool) {
     for group in groups {
         if more {
             group.index.holders.fetch_add(1, Ordering::AcqRel);
@@ -145,20 +162,27 @@ impl Group {
 
     /// Makes a group known. Two threads may meet a new one at once, by two Accepts of the peer's: both get the first,
     /// for two would give the same waiters away.
-    fn enter(memory: GroupMemory, side: usize, token: u64, peer: Peer, memfd: Fd) -> Result<Arc<Self>, Decline> {
+    fn enter(memory: GroupMemory, side: usize, token: u64, peer: Peer, memfd: Inner) -> Result<Arc<Self>, Decline> {
         let mut groups = known();
         if let Some(group) = Self::find(&groups, side, token, peer) {
             return Ok(group);
         }
-        let index: &'static GroupIndex = process::ARENA.take().ok_or(Decline::MEMORY)?;
+        let index: &'static GroupIndex = process::take_slot().ok_or(Decline::MEMORY)?;
         index.listing.kind.store(kind::GROUP, Ordering::Relaxed);
         index.holders.store(1, Ordering::Relaxed);
-        let (slots, retired) = (Mutex::new(FxHashMap::default()), AtomicBool::new(false));
-        let (met_by, met_as, memfd) = (process::pid(), system::euid(), AtomicI32::new(memfd));
-        let group = Arc::new(Self { memory, side, token, peer, met_by, met_as, index, memfd, retired, slots });
+        let group = Arc::new(Self::new(memory, side, token, peer, index, memfd));
         tidy(&mut groups);
         groups.push(group.clone());
         Ok(group)
+    }
+
+    fn new(memory: GroupMemory, side: usize, token: u64, peer: Peer, index: &'static GroupIndex, memfd: Inner) -> Self {
+        let (slots, retired) = (Mutex::new(FxHashMap::default()), AtomicBool::new(false));
+        let (met_by, met_as) = (process::pid(), system::euid());
+        let (kept, met) = (keeps_memfd(), AtomicBool::new(side == 1));
+        // The side that made it has to pass it first.
+        let memfd = AtomicI32::new(if kept || side == 0 { process::adopt(memfd) } else { -1 });
+        Self { memory, side, token, peer, met_by, met_as, index, memfd, kept, met, retired, slots }
     }
 
     fn find(groups: &[Arc<Self>], side: usize, token: u64, peer: Peer) -> Option<Arc<Self>> {
@@ -173,31 +197,65 @@ impl Group {
     pub fn make(peer: Peer) -> Result<Arc<Self>, Decline> {
         let settings = process::settings();
         let (memory, file) = GroupMemory::create([settings.receive_ring, settings.send_ring])?;
-        let memfd = process::adopt(Inner::from_raw(file.into_raw_fd()).move_high());
-        let group = Self::enter(memory, 0, system::random(), peer, memfd);
-        if group.is_err() {
-            process::disown(memfd);
-        }
-        group
+        let memfd = Inner::from_raw(file.into_raw_fd()).move_high();
+        Self::enter(memory, 0, system::random(), peer, memfd)
     }
 
     /// The memfd to pass with an Accept, unless the peer has it.
     pub fn to_pass(&self) -> Option<Fd> {
         let fd = self.memfd.load(Ordering::Relaxed);
-        (fd >= 0).then_some(fd)
+        (fd >= 0 && !self.met.load(Ordering::Relaxed)).then_some(fd)
     }
 
     /// The peer confirmed a connection of the group: it has the memory.
     pub fn is_met(&self) {
-        process::disown(self.memfd.swap(-1, Ordering::Relaxed));
+        self.met.store(true, Ordering::Relaxed);
+        if !self.kept {
+            process::disown(self.memfd.swap(-1, Ordering::Relaxed));
+        }
     }
 
     /// Enters a group whose memory came with an Accept.
     ///
     /// # Errors
     /// [`Decline::BAD_RMBE`], [`Decline::MEMORY`].
-    pub fn meet(peer: Peer, accept: &clc::Accept, memfd: Fd) -> Result<Arc<Self>, Decline> {
-        Self::enter(GroupMemory::open(memfd, accept)?, 1, accept.group, peer, -1)
+    pub fn meet(peer: Peer, accept: &clc::Accept, memfd: Inner) -> Result<Arc<Self>, Decline> {
+        let memfd = memfd.move_high();
+        Self::enter(GroupMemory::open(&memfd, accept)?, 1, accept.group, peer, memfd)
+    }
+
+    /// Goes on with a group of the program that ran in this process before. It takes no new connections.
+    pub fn inherit(
+        memfd: Fd,
+        rings: [u64; 2],
+        side: usize,
+        token: u64,
+        peer: Peer,
+        index: &'static GroupIndex,
+    ) -> Option<Arc<Self>> {
+        let memory = GroupMemory::open_sized(memfd, rings).ok().filter(|_| side < 2)?;
+        process::protect(memfd);
+        let group = Arc::new(Self::new(memory, side, token, peer, index, process::take_back(memfd)));
+        group.is_met();
+        group.retire();
+        known().push(group.clone());
+        Some(group)
+    }
+
+    /// Its memfd, where this process keeps it.
+    pub fn memfd(&self) -> Option<Fd> {
+        let memfd = self.memfd.load(Ordering::Relaxed);
+        (memfd >= 0).then_some(memfd)
+    }
+
+    /// What forked siblings share of it.
+    pub fn index(&self) -> &'static GroupIndex {
+        self.index
+    }
+
+    /// The waiters that are this program's bells.
+    pub fn waiters(&self) -> Vec<usize> {
+        self.slots().values().copied().collect()
     }
 
     fn takes_new(&self) -> bool {
@@ -277,7 +335,13 @@ impl Group {
     /// Removes a bell from this side's waiters.
     pub fn leave_slot(&self, bell: &Bell) {
         if let Some(slot) = self.slots().remove(&bell.name[0]) {
-            let line = &self.own_side().waiters[slot];
+            self.forget_waiter(slot);
+        }
+    }
+
+    /// There is no waiter of that index any more.
+    pub fn forget_waiter(&self, slot: usize) {
+        if let Some(line) = self.own_side().waiters.get(slot) {
             line.bell[0].store(0, Ordering::Relaxed);
             self.index.waiters[slot / 64].fetch_and(!(1 << (slot % 64)), Ordering::AcqRel);
         }
@@ -311,7 +375,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.is_met();
+        process::disown(*self.memfd.get_mut());
+        if self.kept {
+            KEPT.fetch_sub(1, Ordering::Relaxed);
+        }
         if self.index.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
             arena::give_back(self.index);
         }

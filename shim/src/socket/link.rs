@@ -9,7 +9,7 @@ use preloop_shm::copy::Ring;
 use preloop_smc::bell::{self as waiting, Listed};
 use preloop_smc::clc;
 use preloop_uapi::decline::Decline;
-use preloop_uapi::group::{ConnBlock, EndLines, SideControl, WAITERS, confirm, waiter};
+use preloop_uapi::group::{CONNS, ConnBlock, EndLines, SideControl, WAITERS, confirm, waiter};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
@@ -56,6 +56,16 @@ impl Link {
     /// [`Decline::MEMORY`].
     pub fn offered(group: Arc<Group>, accept: &clc::Accept) -> Result<Arc<Self>, Decline> {
         Self::new(group, accept.conn as usize, accept.generation)
+    }
+
+    /// Goes on with a connection of the program that ran in this process before.
+    pub fn inherit(group: Arc<Group>, conn: usize, generation: u32) -> Option<Arc<Self>> {
+        if conn < CONNS { Self::new(group, conn, generation).ok() } else { None }
+    }
+
+    /// Which use of its block it is.
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// What to write into the Accept.

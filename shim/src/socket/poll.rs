@@ -10,7 +10,7 @@ use crate::socket::tx;
 use crate::socket::wait::{self, Deadline, Sleeper};
 use preloop_shm::counted::Counted;
 use preloop_sys::sleep::{self, SignalMask};
-use preloop_sys::{Errno, Fd, clock};
+use preloop_sys::{Errno, Fd, call, clock};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
@@ -91,7 +91,9 @@ pub fn look(file: &OpenFile) -> View {
         }
         Some(readable) => {
             ended = readable.ended;
-            view.bits |= if readable.now { IN } else { 0 } | if ended { RDHUP } else { 0 };
+            // It may have been learned just now; what it means is among the bits.
+            view.end_known |= ended && sock.has(flag::FIN);
+            view.bits |= if readable.now { IN } else { 0 } | if ended { RDHUP } else { 0 } | readable.reset;
         }
     }
     if !sock.tx_in_ring() {
@@ -101,6 +103,10 @@ pub fn look(file: &OpenFile) -> View {
     }
     if ended && sock.has(flag::TX_SHUT) {
         view.bits |= libc::POLLHUP as u32;
+    }
+    if sock.has(flag::ERROR) {
+        // The error is told once, the hang-up for ever: only the kernel knows which is left.
+        view.bits |= call::poll_now(file.fd(), 0) as u16 as u32 & ALWAYS;
     }
     view
 }
@@ -119,6 +125,12 @@ struct Polled<'a> {
 /// Whether poll needs the library for this descriptor.
 fn ours(fd: Fd) -> Option<Counted<OpenFile>> {
     fdtable::get(fd).filter(|file| !matches!(file.sock.phase(), phase::TCP | phase::INIT))
+}
+
+/// The descriptor of a socket whose number `fd` was closed while this call sleeps: it goes on with what it began with.
+fn kept(file: &OpenFile, fd: Fd) -> Option<Fd> {
+    let now = file.fd();
+    (now != fd && now >= 0 && !file.is_at(fd)).then_some(now)
 }
 
 /// poll(2), ppoll(2). `None`: nothing here is ours, the kernel answers alone.
@@ -145,23 +157,31 @@ impl Polled<'_> {
     fn run(&mut self, deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
         loop {
             if self.look() {
-                self.ask(Some(0), mask)?;
-                return Ok(self.count());
+                return self.report();
             }
             let expired = deadline.is_some_and(|deadline| clock::now() >= deadline);
             if !expired && self.spin(deadline) {
                 continue;
             }
             if expired {
-                self.ask(Some(0), mask)?;
+                self.ask(Some(0), mask, &mut || {})?;
                 return Ok(self.count());
             }
-            self.sleep(deadline, mask)?;
+            if let Err(errno) = self.sleep(deadline, mask) {
+                // What is there is reported first; the signal was handled.
+                return if errno == Errno::EINTR && self.look() { self.report() } else { Err(errno) };
+            }
             let count = self.count();
             if count > 0 {
                 return Ok(count);
             }
         }
+    }
+
+    /// Some connection has something to report: so may other descriptors. A signal that waits does not keep that back.
+    fn report(&mut self) -> Result<usize, Errno> {
+        self.ask(Some(0), SignalMask::NONE, &mut || {})?;
+        Ok(self.count())
     }
 
     /// Looks at every connection; `true` when one has something to report already.
@@ -171,7 +191,11 @@ impl Polled<'_> {
             let entry = &mut self.fds[*index];
             let view = look(file);
             let wanted = entry.events as u16 as u32;
-            self.kernel[*index].events = view.ask(wanted) as u16 as i16;
+            let asked = &mut self.kernel[*index];
+            asked.events = view.ask(wanted) as u16 as i16;
+            if let Some(kept) = kept(file, entry.fd) {
+                asked.fd = kept;
+            }
             any |= view.report(wanted, 0) != 0;
         }
         any
@@ -196,7 +220,7 @@ impl Polled<'_> {
     }
 
     fn sleep(&mut self, deadline: Deadline, mask: SignalMask) -> Result<(), Errno> {
-        let Ok(mut sleeper) = Sleeper::new() else { return self.ask(wait::sooner(deadline), mask) };
+        let Ok(mut sleeper) = Sleeper::new() else { return self.ask(wait::sooner(deadline), mask, &mut || {}) };
         for (_, file) in &self.ours {
             sleeper.join(file);
         }
@@ -205,7 +229,14 @@ impl Polled<'_> {
         }
         let until = if self.look() { Some(0) } else { sleeper.until(deadline) };
         let start = clock::now();
-        let asked = self.ask(until, mask);
+        let mut sleeper = Some(sleeper);
+        let ours: Vec<_> = self.ours.iter().map(|(_, file)| file.clone()).collect();
+        let asked = self.ask(until, mask, &mut || {
+            if let Some(sleeper) = sleeper.take() {
+                sleeper.leave(true);
+            }
+            ours.iter().for_each(|file| file.is_abandoned());
+        });
         if let Some((_, first)) = self.ours.first() {
             wait::learn(&first.spin, start);
         }
@@ -213,12 +244,14 @@ impl Polled<'_> {
         if let Some(bell) = self.kernel.last_mut() {
             (bell.fd, bell.revents) = (-1, 0);
         }
-        sleeper.leave(rang);
+        if let Some(sleeper) = sleeper {
+            sleeper.leave(rang);
+        }
         asked
     }
 
-    fn ask(&mut self, deadline: Deadline, mask: SignalMask) -> Result<(), Errno> {
-        sleep::poll(&mut self.kernel, deadline, mask).map(drop)
+    fn ask(&mut self, deadline: Deadline, mask: SignalMask, cancelled: &mut dyn FnMut()) -> Result<(), Errno> {
+        sleep::poll(&mut self.kernel, deadline, mask, cancelled).map(drop)
     }
 
     /// Joins the kernel's answers with what the library knows; how many entries have something to report.
@@ -230,6 +263,10 @@ impl Polled<'_> {
             let entry = &mut self.fds[*index];
             let kernel = self.kernel[*index].revents;
             if kernel & libc::POLLNVAL != 0 {
+                // Rung because of the close, the kernel looks at the number once more.
+                if kept(file, entry.fd).is_some_and(|kept| kept != self.kernel[*index].fd) {
+                    entry.revents = 0;
+                }
                 continue;
             }
             if file.sock.phase() == phase::SMC {
@@ -290,7 +327,7 @@ pub fn select(nfds: usize, sets: Selected<'_>, deadline: Deadline, mask: SignalM
             return Some(Ok(give(sets, &fds)));
         }
         fds.iter_mut().filter(|entry| silent(entry)).for_each(|entry| entry.fd = !entry.fd);
-        answer = poll(&mut fds, || deadline, mask).unwrap_or_else(|| sleep::poll(&mut fds, deadline, mask));
+        answer = poll(&mut fds, || deadline, mask).unwrap_or_else(|| sleep::poll(&mut fds, deadline, mask, &mut || {}));
     }
 }
 

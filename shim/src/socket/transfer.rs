@@ -86,7 +86,7 @@ pub fn splice_in(
         if may_move && !nonblocking {
             // The pipe is waited for here: inside, the connection's lock is held.
             let mut entry = [libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 }];
-            if let Err(errno) = sleep::poll(&mut entry, None, SignalMask::NONE) {
+            if let Err(errno) = sleep::poll(&mut entry, None, SignalMask::NONE, &mut || {}) {
                 return Answer::Ours(Err(errno));
             }
         } else if may_move && call::poll_now(pipe, libc::POLLIN) == 0 {

@@ -4,6 +4,7 @@
 //! wake it as they wake any socket. Nothing here has a time-out of its own: what the program did not limit sleeps until
 //! something happens.
 
+use crate::process;
 use crate::signals;
 use crate::socket::bell::{self, Bell};
 use crate::socket::file::{OpenFile, Watcher};
@@ -27,8 +28,10 @@ const SHORT_SLEEP: u64 = 120_000;
 pub type Deadline = Option<u64>;
 
 /// The deadline that SO_RCVTIMEO or SO_SNDTIMEO of a socket gives a call that starts to wait now.
-pub fn deadline_of(fd: Fd, option: i32) -> Deadline {
+pub fn deadline_of(file: &OpenFile, fd: Fd, option: i32) -> Deadline {
+    let passed = if option == libc::SO_RCVTIMEO { flag::RX_AT_ONCE } else { flag::TX_AT_ONCE };
     match call::timeout_option(fd, option) {
+        0 if file.sock.has(passed) => Some(0),
         0 => None,
         nanoseconds => Some(clock::now().saturating_add(nanoseconds)),
     }
@@ -175,9 +178,19 @@ pub fn sleep(
         return Ok(());
     }
     let start = clock::now();
-    let woken = sleep::on(fd, events, sleeper.bell(), sleeper.until(deadline));
+    let (bell, until) = (sleeper.bell(), sleeper.until(deadline));
+    let mut sleeper = Some(sleeper);
+    let mut leave = |rang| {
+        if let Some(sleeper) = sleeper.take() {
+            sleeper.leave(rang);
+        }
+    };
+    let woken = sleep::on(fd, events, bell, until, &mut || {
+        leave(true);
+        file.is_abandoned();
+    });
     learn(&file.spin, start);
-    sleeper.leave(woken.as_ref().is_ok_and(|woken| woken.bell));
+    leave(woken.as_ref().is_ok_and(|woken| woken.bell));
     let seen = woken.map(|woken| woken.events).or_else(|errno| interrupted(errno, deadline, restartable))?;
     note(file, seen);
     Ok(())
@@ -185,6 +198,9 @@ pub fn sleep(
 
 /// The deadline, cut to the next look of a waiter that cannot be rung.
 pub fn sooner(deadline: Deadline) -> Deadline {
+    if process::settings().unbounded_waits {
+        return deadline;
+    }
     let soon = clock::now() + DEAF_NANOSECONDS;
     Some(deadline.map_or(soon, |deadline| deadline.min(soon)))
 }
@@ -197,7 +213,7 @@ fn deaf_sleep(
     ready: impl FnOnce() -> bool,
 ) -> Result<(), Errno> {
     if !ready() {
-        let woken = sleep::on(fd, events, -1, sooner(deadline)).map(|woken| woken.events);
+        let woken = sleep::on(fd, events, -1, sooner(deadline), &mut || {}).map(|woken| woken.events);
         woken.or_else(|errno| interrupted(errno, deadline, restartable))?;
     }
     Ok(())

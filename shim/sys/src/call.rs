@@ -88,6 +88,33 @@ pub fn write(fd: Fd, bytes: &[u8]) -> Answer {
     raw!(write, fd, bytes.as_ptr(), bytes.len())
 }
 
+/// `read(2)` into a slice.
+pub fn read(fd: Fd, bytes: &mut [u8]) -> Answer {
+    raw!(read, fd, bytes.as_mut_ptr(), bytes.len())
+}
+
+/// `memfd_create(2)`, close-on-exec.
+pub fn memfd(name: &core::ffi::CStr) -> Result<Fd, Errno> {
+    raw!(memfd_create, name.as_ptr(), libc::MFD_CLOEXEC).map(|fd| fd as Fd)
+}
+
+/// Sets a file's position to its start.
+pub fn rewind(fd: Fd) -> Result<(), Errno> {
+    raw!(lseek, fd, 0, libc::SEEK_SET).map(drop)
+}
+
+/// Appends bytes to a file, made where there is none, in one write.
+///
+/// # Errors
+/// Those of `open(2)` and `write(2)`.
+pub fn append(path: &core::ffi::CStr, bytes: &[u8]) -> Answer {
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
+    let fd = raw!(openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o666)? as Fd;
+    let answer = write(fd, bytes);
+    close(fd);
+    answer
+}
+
 /// `close(2)`.
 pub fn close(fd: Fd) {
     let _ = raw!(close, fd);
@@ -110,6 +137,11 @@ pub fn splice(from: Fd, to: Fd, len: usize) -> Answer {
 /// Whether a descriptor has FD_CLOEXEC.
 pub fn closes_on_exec(fd: Fd) -> bool {
     raw!(fcntl, fd, libc::F_GETFD, 0).is_ok_and(|flags| flags as c_int & libc::FD_CLOEXEC != 0)
+}
+
+/// Sets or clears FD_CLOEXEC.
+pub fn set_close_on_exec(fd: Fd, closes: bool) {
+    let _ = raw!(fcntl, fd, libc::F_SETFD, if closes { libc::FD_CLOEXEC } else { 0 });
 }
 
 /// `fcntl(F_GETFL)`.

@@ -6,6 +6,7 @@
 
 pub mod addr;
 pub mod call;
+pub mod cancel;
 pub mod clock;
 pub mod diag;
 pub mod errno;

@@ -1,12 +1,20 @@
 //! This process: who it is, random numbers, and what memory it may use.
 
 use crate::Errno;
+use core::ffi::{CStr, c_char};
+use std::ffi::CString;
 use syscalls::{Sysno, syscall};
 
 /// Process id.
 pub fn pid() -> u32 {
     // SAFETY: takes no arguments.
     unsafe { libc::getpid() as u32 }
+}
+
+/// Whether the parent is in another pid namespace, an outer one.
+pub fn parent_is_elsewhere() -> bool {
+    // SAFETY: takes no arguments.
+    unsafe { libc::getppid() == 0 }
 }
 
 /// A number of this thread, which is never 0.
@@ -25,6 +33,35 @@ pub fn euid() -> u32 {
 pub fn exists(pid: u32) -> bool {
     // SAFETY: signal 0 only asks.
     !matches!(unsafe { syscall!(Sysno::kill, pid, 0) }, Err(Errno::ESRCH))
+}
+
+unsafe extern "C" {
+    static environ: *mut *mut c_char;
+}
+
+/// The value of an environment variable, which is then taken out of the environment: by hand, for some programs (bash)
+/// bring a `getenv` and `unsetenv` of their own, which know nothing before `main`. For a constructor: nobody else may use
+/// the environment meanwhile.
+pub fn take_env(name: &str) -> Option<CString> {
+    // SAFETY: `environ` is an array of C strings that ends with a null pointer, or null; nobody else changes it, by this
+    // function's contract.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let text = CStr::from_ptr(*entry).to_bytes();
+            if let Some(value) = text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
+                let value = CString::new(value).ok();
+                // The entries behind it move up, with the null pointer.
+                while !(*entry).is_null() {
+                    *entry = *entry.add(1);
+                    entry = entry.add(1);
+                }
+                return value;
+            }
+            entry = entry.add(1);
+        }
+        None
+    }
 }
 
 /// Random bits from the kernel; where it gives none (a seccomp filter), bits that are at least not used twice.

@@ -1,6 +1,8 @@
-//! Sleeping in the kernel.
+//! Sleeping in the kernel. Each sleep is a cancellation point, as the call of the program's is that it serves: if the
+//! thread is cancelled there, `cancelled` runs, and nothing after it.
 
-use crate::{Errno, Fd, clock};
+use crate::{Errno, Fd, cancel, clock, errno, real};
+use core::ffi::c_int;
 use syscalls::{Sysno, syscall};
 
 /// What ended a sleep. Nothing at all: the deadline.
@@ -16,14 +18,20 @@ pub struct Woken {
 ///
 /// # Errors
 /// EINTR after a signal handler ran.
-pub fn on(fd: Fd, events: i16, bell: Fd, deadline: Option<u64>) -> Result<Woken, Errno> {
+pub fn on(fd: Fd, events: i16, bell: Fd, deadline: Option<u64>, cancelled: &mut dyn FnMut()) -> Result<Woken, Errno> {
     let mut entries =
         [libc::pollfd { fd, events, revents: 0 }, libc::pollfd { fd: bell, events: libc::POLLIN, revents: 0 }];
-    let timeout = left(deadline);
-    let timeout = timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
-    // SAFETY: two writable entries and a time-out that outlives the call, or none; no signal mask.
-    unsafe { syscall!(Sysno::ppoll, entries.as_mut_ptr(), 2, timeout, 0, 0) }?;
+    poll(&mut entries, deadline, SignalMask::NONE, cancelled)?;
     Ok(Woken { events: entries[0].revents, bell: entries[1].revents != 0 })
+}
+
+/// Makes a call of the C library's that sleeps; errno stays as it was.
+fn asleep(cancelled: &mut dyn FnMut(), call: impl FnOnce() -> c_int) -> Result<usize, Errno> {
+    let before = errno::get();
+    let answer = cancel::run(cancelled, call);
+    let result = usize::try_from(answer).map_err(|_| errno::get());
+    errno::set(before);
+    result
 }
 
 /// Whether every signal handler of the process but `known` is installed with SA_RESTART: for handlers that came in where
@@ -62,19 +70,37 @@ fn left(deadline: Option<u64>) -> Option<libc::timespec> {
     })
 }
 
+/// Whether a call with this deadline only looks.
+fn only_looks(deadline: Option<u64>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= clock::now())
+}
+
 /// `ppoll(2)` until a deadline; one in the past only looks.
 ///
 /// # Errors
 /// The kernel's.
-pub fn poll(entries: &mut [libc::pollfd], deadline: Option<u64>, mask: SignalMask) -> Result<usize, Errno> {
+pub fn poll(
+    entries: &mut [libc::pollfd],
+    deadline: Option<u64>,
+    mask: SignalMask,
+    cancelled: &mut dyn FnMut(),
+) -> Result<usize, Errno> {
     let timeout = left(deadline);
     let timeout = timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+    let (start, count) = (entries.as_mut_ptr(), entries.len());
     // SAFETY: the entries are writable, the time-out outlives the call, the mask is vouched for by its maker; the
     // kernel's signal set has eight bytes.
-    unsafe { syscall!(Sysno::ppoll, entries.as_mut_ptr(), entries.len(), timeout, mask.0, 8) }
+    unsafe {
+        if only_looks(deadline) {
+            syscall!(Sysno::ppoll, start, count, timeout, mask.0, 8)
+        } else {
+            asleep(cancelled, || real::ppoll(start, count as libc::nfds_t, timeout, mask.0))
+        }
+    }
 }
 
-/// `epoll_pwait2(2)` until a deadline, or on kernels before 5.11 `epoll_pwait(2)`, in whole milliseconds.
+/// `epoll_pwait2(2)` until a deadline, or on kernels before 5.11 `epoll_pwait(2)`, in whole milliseconds; a deadline in the
+/// past only looks.
 ///
 /// # Errors
 /// The kernel's.
@@ -83,16 +109,22 @@ pub fn epoll(
     events: &mut [libc::epoll_event],
     deadline: Option<u64>,
     mask: SignalMask,
+    cancelled: &mut dyn FnMut(),
 ) -> Result<usize, Errno> {
+    let (start, most) = (events.as_mut_ptr(), events.len().min(c_int::MAX as usize) as c_int);
+    if only_looks(deadline) {
+        // SAFETY: as in `poll`.
+        return unsafe { syscall!(Sysno::epoll_pwait, set, start, most, 0, mask.0, 8) };
+    }
     let timeout = left(deadline);
     let pointer = timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
     // SAFETY: as in `poll`.
-    let answer = unsafe { syscall!(Sysno::epoll_pwait2, set, events.as_mut_ptr(), events.len(), pointer, mask.0, 8) };
+    let answer = asleep(cancelled, || unsafe { real::epoll_pwait2(set, start, most, pointer, mask.0) });
     if answer != Err(Errno::ENOSYS) {
         return answer;
     }
     let milliseconds =
         timeout.map_or(-1, |t| (t.tv_sec * 1000 + (t.tv_nsec + 999_999) / 1_000_000).min(i64::from(i32::MAX)));
     // SAFETY: as above.
-    unsafe { syscall!(Sysno::epoll_pwait, set, events.as_mut_ptr(), events.len(), milliseconds, mask.0, 8) }
+    asleep(cancelled, || unsafe { real::epoll_pwait(set, start, most, milliseconds as c_int, mask.0) })
 }

@@ -326,8 +326,8 @@ def killed_unheard_server(at):
     """Who polls for space alone hears of the death of a peer that has sent nothing through shared memory."""
     peer = at.open()
     at.warm(peer, 2)
-    at.meet("kill")
     fill(peer)
+    at.meet("kill")
     poll = select.poll()
     poll.register(peer, select.POLLOUT)
     say("polled", len(poll.poll(5000)))

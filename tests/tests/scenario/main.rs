@@ -26,6 +26,7 @@ macro_rules! scenarios {
 mod addresses;
 mod calls;
 mod closing;
+mod execs;
 mod forks;
 mod idle;
 mod numbers;

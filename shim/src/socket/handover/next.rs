@@ -1,0 +1,86 @@
+//! Whether the next program of this process will have the library.
+
+use preloop_image::elf::Abi;
+use preloop_image::{obstacle, program};
+use preloop_uapi::settings::{LD_PRELOAD, LIBRARY};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The libraries that are preloaded whatever the environment says (ld.so(8)).
+const SYSTEM_PRELOAD: &str = "/etc/ld.so.preload";
+
+/// What the library itself is, and can be loaded with.
+const OWN_ABI: Abi = Abi {
+    wide: cfg!(target_pointer_width = "64"),
+    little_endian: cfg!(target_endian = "little"),
+    machine: if cfg!(target_arch = "x86_64") { object::elf::EM_X86_64.0 } else { object::elf::EM_AARCH64.0 },
+};
+
+/// What comes after exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: the file is not there.
+    None,
+    /// A program without the library.
+    Bare,
+    /// A program with it.
+    Preloaded,
+}
+
+/// What running `file` with this environment leads to.
+pub fn of_file<'a>(file: &Path, environment: impl Iterator<Item = &'a [u8]>) -> Next {
+    if !file.exists() {
+        return Next::None;
+    }
+    let loads = |loaded: &Path| obstacle::find(loaded, OWN_ABI).is_none();
+    if is_named(environment) && program::loaded(file).is_some_and(|loaded| loads(&loaded)) {
+        Next::Preloaded
+    } else {
+        Next::Bare
+    }
+}
+
+/// What running `command`, looked for as execvp(3) does, with this environment leads to.
+pub fn of_command<'a>(command: &OsStr, environment: impl Iterator<Item = &'a [u8]>) -> Next {
+    program::find(command).map_or(Next::None, |file| of_file(&file, environment))
+}
+
+/// Whether the dynamic loader is told to preload the library.
+fn is_named<'a>(mut environment: impl Iterator<Item = &'a [u8]>) -> bool {
+    let list = environment.find_map(|entry| entry.strip_prefix(LD_PRELOAD.as_bytes())?.strip_prefix(b"="));
+    list.is_some_and(names_library) || std::fs::read(SYSTEM_PRELOAD).is_ok_and(|list| names_library(&list))
+}
+
+fn names_library(list: &[u8]) -> bool {
+    let mut names = list.split(|byte| matches!(byte, b' ' | b':' | b'\t' | b'\n'));
+    names.any(|name| Path::new(OsStr::from_bytes(name)).file_name() == Some(OsStr::new(LIBRARY)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_split_as_the_loader_splits_it() {
+        for (list, names) in [
+            ("/usr/lib/libpreloop.so", true),
+            ("/a/libx.so:/b/libpreloop.so", true),
+            ("/a/libx.so /b/libpreloop.so", true),
+            ("libpreloop.so.1", false),
+            ("", false),
+        ] {
+            assert_eq!(names_library(list.as_bytes()), names, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows() {
+        let preload = [&b"PATH=/bin"[..], b"LD_PRELOAD=/x/libpreloop.so"];
+        let with = || preload.into_iter();
+        assert_eq!(of_file(Path::new("/no/such/file"), with()), Next::None);
+        assert_eq!(of_file(Path::new("/bin/sh"), with()), Next::Preloaded);
+        assert_eq!(of_file(Path::new("/bin/sh"), preload.into_iter().take(1)), Next::Bare);
+        assert_eq!(of_command(OsStr::new("no-such-command"), with()), Next::None);
+    }
+}
