@@ -15,3 +15,4 @@ mod settings;
 mod signals;
 mod socket;
 mod stats;
+mod streams;

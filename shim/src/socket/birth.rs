@@ -7,7 +7,7 @@ use crate::process;
 use crate::socket::file::OpenFile;
 use crate::socket::sock::{flag, phase};
 use crate::socket::{clc, close};
-use crate::stats;
+use crate::{stats, streams};
 use core::net::SocketAddr;
 use preloop_sys::addr::RawAddr;
 use preloop_sys::{Fd, call, clock, tcp};
@@ -21,7 +21,7 @@ fn nonblock(flags: i32) -> u32 {
 
 /// The kernel gave a number out: what the table may still hold there was closed unseen.
 pub fn given_out(fd: Fd) {
-    if fork::is_inside() {
+    if fork::is_inside() || !fdtable::knows(fd) || process::is_uncounted() {
         return;
     }
     if let Some(stale) = fdtable::set(fd, None) {
@@ -104,7 +104,8 @@ pub fn disconnects(file: &OpenFile) -> bool {
 
 /// `new` is a duplicate of `old`, made by the kernel.
 pub fn duplicated(old: Fd, new: Fd) {
-    if fork::is_inside() {
+    let is_ours = fdtable::knows(old) || fdtable::knows(new);
+    if fork::is_inside() || !is_ours || process::is_uncounted() {
         return;
     }
     if let Some(set) = fdtable::epoll(old) {
@@ -116,7 +117,10 @@ pub fn duplicated(old: Fd, new: Fd) {
     if let Some(file) = &file {
         file.descriptors.fetch_add(1, Ordering::AcqRel);
     }
-    if let Some(stale) = fdtable::set(new, file) {
+    if let Some(stale) = fdtable::set(new, file.clone()) {
         close::forget_unseen(&stale, new);
+    }
+    if let Some(file) = file.filter(|file| new <= 2 && streams::may_use(file)) {
+        clc::put_off(&file);
     }
 }

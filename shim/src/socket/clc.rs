@@ -23,7 +23,7 @@ use crate::socket::group::{Group, Peer};
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, phase};
 use crate::socket::users;
-use crate::stats;
+use crate::{stats, streams};
 use preloop_shm::lock::Held;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
 use preloop_sys::unix::{self, Inner};
@@ -47,6 +47,9 @@ pub fn step(file: &OpenFile, fd: Fd, sends: bool) {
         if (sent + received).is_power_of_two() {
             users::count_out_the_dead(sock);
         }
+        return;
+    }
+    if streams::may_use(file) {
         return;
     }
     // Another thread is at it: this call need not wait.

@@ -72,7 +72,8 @@ pub fn shutdown(file: &OpenFile, fd: Fd, how: i32) -> Result<Shutdown, Errno> {
 
 /// A descriptor is about to be closed by the program: afterwards the table does not know it. The caller closes it.
 pub fn before_close(fd: Fd) {
-    if fork::is_inside() {
+    // A child that shares this memory (CLONE_VM) closes its own descriptor.
+    if fork::is_inside() || !fdtable::knows(fd) || process::is_uncounted() {
         return;
     }
     if let Some(file) = fdtable::set(fd, None) {
@@ -85,9 +86,6 @@ pub fn before_close(fd: Fd) {
 
 /// A descriptor, no longer in the table, is about to be closed.
 fn forget(file: &OpenFile, fd: Fd) {
-    if process::is_uncounted() {
-        return;
-    }
     if file.descriptors.fetch_sub(1, Ordering::AcqRel) > 1 {
         if let Some(other) = file.leave_fd(fd) {
             epoll::forget_number(file, fd, other);

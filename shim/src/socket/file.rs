@@ -40,8 +40,6 @@ pub struct OpenFile {
     left: AtomicBool,
     /// A fork brought it here, perhaps with owners that do not exist in this process.
     inherited: AtomicBool,
-    /// The program names it in what a child is to do with its descriptors (posix_spawn_file_actions_adddup2(3)).
-    pub is_for_child: AtomicBool,
     /// The library's own descriptor, for calls that go on after the program closed all of its, or -1.
     kept: AtomicI32,
     /// The handshake's Unix sockets, or -1: the active side's mailbox, and the connection between the two.
@@ -96,7 +94,6 @@ impl OpenFile {
             ended: AtomicBool::new(false),
             left: AtomicBool::new(false),
             inherited: AtomicBool::new(false),
-            is_for_child: AtomicBool::new(false),
             kept: AtomicI32::new(-1),
             mailbox: AtomicI32::new(-1),
             clc: AtomicI32::new(-1),
@@ -200,6 +197,29 @@ impl OpenFile {
             let last = self.sock.holders.fetch_sub(1, Ordering::AcqRel) == 1;
             last || users::count_out_the_dead(self.sock).last_holder
         })
+    }
+
+    /// Whether this process is the only holder.
+    pub fn is_last(&self) -> bool {
+        self.sock.holders.load(Ordering::Acquire) == 1
+    }
+
+    /// Another program takes the process over, and the kernel closes the descriptors: it counts no more, neither as a
+    /// holder nor as a user.
+    pub fn leaves_for_exec(&self) {
+        if !self.ended.swap(true, std::sync::atomic::Ordering::AcqRel) {
+            users::leaves(self.sock);
+            self.sock.holders.fetch_sub(1, Ordering::AcqRel);
+            self.sock.users.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// That failed.
+    pub fn returns_from_exec(&self) {
+        self.sock.users.fetch_add(1, Ordering::AcqRel);
+        self.sock.holders.fetch_add(1, Ordering::AcqRel);
+        users::enlist(self.sock);
+        self.ended.store(false, std::sync::atomic::Ordering::Release);
     }
 
     /// Whether [`end`](Self::end) has answered.

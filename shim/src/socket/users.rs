@@ -29,7 +29,11 @@ pub fn after_fork() {
 
 /// This process uses the socket.
 pub fn enlist(sock: &Sock) {
-    let pid = process::pid();
+    enlist_child(sock, process::pid());
+}
+
+/// A child of that number uses it.
+pub fn enlist_child(sock: &Sock, pid: u32) {
     let take = |place: &&AtomicU32| place.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     if !is_foreign() && !sock.pids.iter().any(|place| place.load(Ordering::Acquire) == pid) {
         sock.pids.iter().find(take);
