@@ -52,7 +52,20 @@ const PACKAGES: &[(&str, &str)] = &[
     ("git", "git"),
     ("rsync", "rsync"),
     ("stress-ng", "stress-ng"),
+    ("unshare", "util-linux"),
+    ("mount", "mount"),
+    ("gcc", "gcc"),
+    ("musl-gcc", "musl-tools"),
+    ("libjemalloc.so.2", "libjemalloc2"),
+    ("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
+    ("libeatmydata.so", "libeatmydata1"),
+    ("libfaketime.so.1", "libfaketime"),
+    ("libstdbuf.so", "coreutils"),
+    (LOADER_32, "gcc-multilib"),
 ];
+
+/// Where the C library for 32-bit programs of this machine is, its loader is too.
+const LOADER_32: &str = "ld-linux.so.2";
 
 /// Suites of the end-to-end tests and the programs without which they cannot run.
 pub const SUITES: &[(&str, &[&str])] = &[
@@ -80,6 +93,23 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("bare_exec", &["python3"]),
     ("syscall", &["cc"]),
     ("test", &["python3", "setpriv", "ss"]),
+    (
+        "preloads",
+        &[
+            "python3",
+            "libjemalloc.so.2",
+            "libtcmalloc_minimal.so.4",
+            "libeatmydata.so",
+            "libfaketime.so.1",
+            "libstdbuf.so",
+        ],
+    ),
+    ("by_hand", &["python3", "unshare", "mount"]),
+    ("built", &["python3", "gcc"]),
+    ("musl", &["python3", "musl-gcc"]),
+    #[cfg(target_arch = "x86_64")]
+    ("narrow", &["python3", "gcc", LOADER_32]),
+    ("limits", &["python3"]),
 ];
 
 /// Programs of this crate, which are found beside the library.
@@ -100,7 +130,14 @@ pub fn script(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "programs", name].iter().collect()
 }
 
-/// The path of a program.
+/// Where libraries are that programs run with, beside the directories for programs.
+fn library_directories() -> Vec<PathBuf> {
+    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let places = ["lib/TRIPLET", "lib/TRIPLET/faketime", "lib", "lib64", "libexec/coreutils", "lib/TRIPLET/coreutils"];
+    places.iter().map(|place| PathBuf::from("/usr").join(place.replace("TRIPLET", &triplet))).collect()
+}
+
+/// The path of a program, or of a library that one is to be run with.
 ///
 /// # Errors
 /// When it is not there; names the package that holds it.
@@ -113,6 +150,9 @@ pub fn find(program: &str) -> Result<PathBuf> {
     let system = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(PathBuf::from);
     let found = system.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(program));
     match found.chain(versioned(program)).find(|path| path.is_file()) {
+    let directories = system.into_iter().chain(library_directories()).chain(std::env::split_paths(&path));
+    let found = directories.map(|dir| dir.join(program));
+    match found.into_iter().find(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => bail!("{program} is not installed: apt-get install {}", package(program)),
     }
