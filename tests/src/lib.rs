@@ -19,6 +19,7 @@ pub mod programs;
 pub mod scene;
 pub mod smcss;
 pub mod stats;
+pub mod stream;
 pub mod table;
 pub mod tools;
 pub mod wait;
