@@ -2,6 +2,8 @@
 
 `full.py server PORT`: an echo server with one epoll set. When no more connection can be accepted it says how many it
 holds, and goes on to serve those.
+`full.py mute PORT`: accepts connections, and neither reads nor writes.
+`full.py lines PORT COUNT`: opens connections as long as it can, sends some lines on each, and says how many there are.
 `full.py client PORT COUNT`: opens connections until there are COUNT or descriptors run out, each with requests and
 replies in which it can move; says how many there are, then goes round all of them again.
 """
@@ -95,7 +97,27 @@ def client(port, count):
     sys.stdin.readline()
 
 
-if sys.argv[1] == "server":
-    Server(int(sys.argv[2])).serve()
-else:
-    client(int(sys.argv[2]), int(sys.argv[3]))
+def mute(port):
+    listener = socket.create_server(("127.0.0.1", port), backlog=4096)
+    peers = []
+    while True:
+        peers.append(listener.accept()[0])
+
+
+def lines(port, count):
+    peers = []
+    while len(peers) < count:
+        try:
+            peer = socket.create_connection(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            break
+        for turn in range(5):
+            peer.sendall(b"line %d\n" % turn)
+        peers.append(peer)
+    print("holds", len(peers), flush=True)
+
+
+role, numbers = sys.argv[1], [int(word) for word in sys.argv[2:]]
+{"server": lambda port: Server(port).serve(), "mute": mute, "lines": lines, "client": client}[role](*numbers)
