@@ -3,8 +3,8 @@
 use super::answer;
 use crate::fdtable;
 use crate::socket::birth;
-use crate::socket::spare;
 use crate::socket::close::{self, Shutdown};
+use crate::socket::spare;
 use core::ffi::c_int;
 use libc::{sockaddr, socklen_t};
 use preloop_sys::addr::RawAddr;
