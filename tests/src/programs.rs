@@ -110,6 +110,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     #[cfg(target_arch = "x86_64")]
     ("narrow", &["python3", "gcc", LOADER_32]),
     ("limits", &["python3"]),
+    ("soak", &["python3"]),
 ];
 
 /// Programs of this crate, which are found beside the library.

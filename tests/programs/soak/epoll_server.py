@@ -14,7 +14,7 @@ class Peer:
     def __init__(self, peer):
         self.peer, self.waiting, self.may_close, self.ended = peer, bytearray(), None, False
 
-    def serve(self, events):
+    def serve(self):
         """Answers what the set is to wait for; 0 at the end."""
         if not self.waiting and not self.ended:
             data = self.peer.recv(1 << 16)
@@ -25,7 +25,10 @@ class Peer:
                 return 0
             self.waiting += data
         if self.waiting:
-            del self.waiting[: self.peer.send(self.waiting)]
+            try:
+                del self.waiting[: self.peer.send(self.waiting)]
+            except BlockingIOError:
+                pass
         if self.waiting:
             return select.EPOLLOUT
         return 0 if self.ended else select.EPOLLIN
@@ -38,7 +41,7 @@ def main(port):
     epoll.register(listener, select.EPOLLIN)
     peers = {}
     while True:
-        for fd, events in epoll.poll():
+        for fd, _ in epoll.poll():
             if fd == listener.fileno():
                 try:
                     peer = listener.accept()[0]
@@ -49,7 +52,7 @@ def main(port):
                 epoll.register(peer, select.EPOLLIN)
                 continue
             try:
-                wanted = peers[fd].serve(events)
+                wanted = peers[fd].serve()
             except BlockingIOError:
                 continue
             except ConnectionError:

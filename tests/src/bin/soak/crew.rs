@@ -14,8 +14,8 @@ use rustix::process::Signal;
 /// Kinds of clients, how many processes there are of each, and of the connections of a run which share in a hundred such
 /// a process holds; 0 for kinds that hold one or a few.
 const KINDS: &[(&str, usize, usize)] = &[
-    ("crowd", 10, 7),
-    ("epoll", 5, 5),
+    ("crowd", 10, 9),
+    ("epoll", 5, 6),
     ("dialogues", 6, 0),
     ("short", 4, 0),
     ("bulk", 3, 0),
@@ -108,7 +108,9 @@ impl<'a> Crew<'a> {
             place.client.take().map(Process::success).transpose().context(place.kind)?;
         } else if place.since.elapsed() > PATIENCE {
             for pid in procfs::members(client.pid()).into_iter().chain(servers) {
-                eprintln!("{}{}", procfs::describe(pid), procfs::backtraces(pid));
+                // Without a debugger there still is what the kernel says.
+                let stacks = procfs::backtraces(pid);
+                eprintln!("{}", if stacks.is_empty() { procfs::describe(pid) } else { stacks });
             }
             bail!("{} hangs after {answers} answers\n{}", place.kind, client.output());
         }

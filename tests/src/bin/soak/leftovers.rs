@@ -59,6 +59,8 @@ impl Sample {
     pub(crate) fn is_as(&self, early: &Self) -> Result<()> {
         /// Groups without a connection that a process keeps for the next one.
         const KEPT_GROUPS: usize = 8;
+        /// Bells that it keeps for threads that will sleep.
+        const KEPT_BELLS: usize = 64;
         /// kB for stacks, freed memory of the program, and pages of the groups that are kept.
         const SPARE: u64 = 32 << 10;
         let groups = KEPT_GROUPS + 1;
@@ -66,7 +68,8 @@ impl Sample {
         ensure!(self.arenas == early.arenas, "{} arenas, not {}", self.arenas, early.arenas);
         ensure!(self.memfds <= groups + 1, "{} memfds are open", self.memfds);
         let own = |sample: &Self| sample.descriptors - sample.memfds;
-        ensure!(own(self) <= own(early), "{} descriptors beside memfds, not {}", own(self), own(early));
+        let bells = own(early) + KEPT_BELLS;
+        ensure!(own(self) <= bells, "{} descriptors beside memfds, early {}", own(self), own(early));
         let others = |sample: &Self| i64::from(sample.slots) - sample.groups as i64;
         ensure!(others(self) <= others(early), "{} slots beside groups, not {}", others(self), others(early));
         ensure!(self.resident <= early.resident + SPARE, "{} kB resident, not {}", self.resident, early.resident);

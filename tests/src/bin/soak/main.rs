@@ -1,4 +1,4 @@
-//! `cargo soak [--minutes N] [--seed S] [--connections C] [--as-built]`: two echo servers under `smc_run`, one with a thread for each
+//! `cargo soak [--minutes N] [--seed S] [--connections C] [--as-built] [--plain]`: two echo servers under `smc_run`, one with a thread for each
 //! connection and one with an epoll set, and many clients of several kinds, which compare what comes back. Clients are
 //! killed at random, and close connections at random; no client may stop, and once all are gone, the servers have
 //! what they had after the first seconds: descriptors, mappings, memory, slots.
@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, Command, value_parser};
+use preloop_tests::world::World;
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -49,6 +50,7 @@ fn soak() -> Result<()> {
         .arg(option("seed", "1").value_parser(value_parser!(u64)).help("what kills and contents follow from"))
         .arg(option("connections", "2000").value_parser(value_parser!(usize)).help("about so many at a time"))
         .arg(Arg::new("as-built").long("as-built").action(ArgAction::SetTrue).help("build nothing before"))
+        .arg(Arg::new("plain").long("plain").action(ArgAction::SetTrue).help("without the library, as the control"))
         .get_matches();
     let get = |name| *matches.get_one::<usize>(name).expect("it has a default");
     let minutes = *matches.get_one::<f64>("minutes").expect("it has a default");
@@ -56,5 +58,6 @@ fn soak() -> Result<()> {
     if !matches.get_flag("as-built") {
         preloop_tests::build::release()?;
     }
-    run::run(Duration::from_secs_f64(minutes * 60.0), seed, get("connections"))
+    let world = if matches.get_flag("plain") { World::Tcp } else { World::Both };
+    run::run(world, Duration::from_secs_f64(minutes * 60.0), seed, get("connections"))
 }

@@ -21,6 +21,9 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// How long clients play before the servers are taken as they should be again at the end.
 const WARM_UP: Duration = Duration::from_secs(8);
 
+/// The C library gives freed memory back at once, so that what is resident is in use.
+const FRUGAL: [&str; 2] = ["MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=16384"];
+
 struct Server {
     name: &'static str,
     process: Process,
@@ -43,12 +46,13 @@ struct Run<'a> {
 ///
 /// # Errors
 /// When a client hangs, hears something wrong or fails, or a server fails or has more at the end than early.
-pub(crate) fn run(time: Duration, seed: u64, connections: usize) -> Result<()> {
-    let scene = Scene::new(World::Both, time + Duration::from_secs(300))?;
+pub(crate) fn run(world: World, time: Duration, seed: u64, connections: usize) -> Result<()> {
+    let scene = Scene::new(world, time + Duration::from_secs(300))?;
     let [first, second] = [ports::free()?, ports::free()?];
-    let threads = scene.server("env").arg(std::env::current_exe()?).args(["serve", &first.to_string()]);
+    let threads = scene.server("env").args(FRUGAL).arg(std::env::current_exe()?).args(["serve", &first.to_string()]);
     let script = programs::script("soak/epoll_server.py");
-    let epoll = scene.server("python3").arg("-B").arg(script).arg(second.to_string());
+    let epoll =
+        scene.server("env").args(FRUGAL).arg(programs::find("python3")?).arg("-B").arg(script).arg(second.to_string());
     let servers = [
         Server { name: "threads", process: threads.listen(first)?, port: first },
         Server { name: "epoll", process: epoll.listen(second)?, port: second },
@@ -57,7 +61,8 @@ pub(crate) fn run(time: Duration, seed: u64, connections: usize) -> Result<()> {
     let early = run.play(WARM_UP.min(time), seed, connections).context("the first seconds")?;
     let late = run.play(time, seed + 1, connections)?;
     for (server, (early, late)) in run.servers.iter().zip(early.iter().zip(&late)) {
-        late.is_as(early).with_context(|| format!("{}, early: {early}\n{}, late:  {late}", server.name, server.name))?;
+        late.is_as(early)
+            .with_context(|| format!("{}, early: {early}\n{}, late:  {late}", server.name, server.name))?;
     }
     println!("as in the first seconds: passed");
     Ok(())

@@ -76,9 +76,7 @@ impl<'a> Talk<'a> {
         let mut expected = vec![0; count];
         self.contents(start, &mut expected);
         match (0..count).find(|&at| buffer[at] != expected[at]) {
-            Some(at) => {
-                Err(io::Error::new(ErrorKind::InvalidData, format!("a wrong byte at {}", start + at as u64)))
-            }
+            Some(at) => Err(io::Error::new(ErrorKind::InvalidData, format!("a wrong byte at {}", start + at as u64))),
             None => self.progress.step().map(|()| count),
         }
     }
@@ -112,7 +110,8 @@ impl<'a> Talk<'a> {
 
     /// Whether an end such as this is the server's right.
     pub(crate) fn allows(&self, error: &io::Error) -> bool {
-        let ends = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::NotConnected];
+        let ends =
+            [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::NotConnected];
         self.may_close && ends.contains(&error.kind())
     }
 }
