@@ -22,7 +22,7 @@ mod limits {
         )+};
     }
 
-    tests!(few_for_the_server, few_for_the_client, few_without_answers, little_memory, many, own_descriptors);
+    tests!(few_for_the_server, few_for_the_client, few_without_answers, little_memory, many, own_descriptors, bells_of_many_threads);
 }
 
 /// What the library prints, with `SMC_DEBUG=1`, of a connection that moves.
@@ -178,6 +178,28 @@ fn own_descriptors() -> Result<()> {
         let client = client.success()?;
         ensure!(moved(&client) == CONNECTIONS, "they did not all move: {client:?}");
     }
+    Ok(())
+}
+
+/// A server with a thread for each connection, which all slept at once: of their bells it keeps a few.
+fn bells_of_many_threads() -> Result<()> {
+    const CONNECTIONS: usize = 200;
+    /// RLIMIT_NOFILE / 32.
+    const KEPT: usize = 32;
+    let scene = scene(World::Both)?;
+    let port = ports::free()?;
+    let line = format!("ulimit -n 1024; exec {} serve {port}", env!("CARGO_BIN_EXE_soak"));
+    let server = scene.server("sh").args(["-c", &line]).listen(port)?;
+    let mut client = client(&scene, WITHOUT_LIMIT, port, CONNECTIONS)?.piped().start()?;
+    client.wait_for_line("verified")?;
+    let asleep = own(&server)?.len();
+    ensure!(asleep > CONNECTIONS / 2, "only {asleep} descriptors while all threads sleep");
+    client.end_input();
+    ensure!(moved(&client.success()?) == CONNECTIONS, "they did not all move");
+    let threads = || fs::read_dir(format!("/proc/{}/task", server.pid().as_raw_nonzero())).map(Iterator::count);
+    wait::until("the server's threads end", Duration::from_secs(10), || Ok(threads()? == 1))?;
+    let own = own(&server)?.len();
+    ensure!(own <= KEPT + FIXED + 1, "{own} descriptors when no connection is left");
     Ok(())
 }
 
