@@ -14,7 +14,7 @@ use preloop_uapi::listing::{Listing, kind};
 use preloop_uapi::sync::{AtomicU32, AtomicU64, Ordering};
 use rustc_hash::FxHashMap;
 use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 preloop_shm::slot! {
@@ -92,31 +92,11 @@ fn known() -> MutexGuard<'static, Vec<Arc<Group>>> {
     KNOWN.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-fn idle(groups: &[Arc<Group>]) -> usize {
-    groups.iter().filter(|group| Arc::strong_count(group) == 1).count()
-}
-
-/// Drops groups that nobody uses and whose peer is gone.
-fn bury(groups: &mut Vec<Arc<Group>>) {
-    groups.retain(|group| Arc::strong_count(group) > 1 || (!group.is_retired() && system::exists(group.peer.pid)));
-}
-
-/// A connection of some group is over, which may have been the last with that peer. Looks for peers that are gone each
-/// time that there are twice as many idle groups as the last look left.
-pub fn one_less() {
-    static LEFT: AtomicUsize = AtomicUsize::new(0);
-    // Whoever knows the groups just now may hold other locks, too.
-    let Ok(mut groups) = KNOWN.try_lock() else { return };
-    if idle(&groups) > IDLE_GROUPS.max(2 * LEFT.load(Ordering::Relaxed)) {
-        bury(&mut groups);
-        LEFT.store(idle(&groups), Ordering::Relaxed);
-    }
-}
-
 /// Drops groups that nobody uses and whose peer is gone, and all idle ones but the newest few.
 fn tidy(groups: &mut Vec<Arc<Group>>) {
-    bury(groups);
-    let mut surplus = idle(groups).saturating_sub(IDLE_GROUPS);
+    groups.retain(|group| Arc::strong_count(group) > 1 || (!group.is_retired() && system::exists(group.peer.pid)));
+    let idle = groups.iter().filter(|group| Arc::strong_count(group) == 1).count();
+    let mut surplus = idle.saturating_sub(IDLE_GROUPS);
     groups.retain(|group| {
         let drop_it = surplus > 0 && Arc::strong_count(group) == 1;
         surplus -= usize::from(drop_it);

@@ -3,7 +3,7 @@
 use crate::process;
 use crate::socket::bell;
 use crate::socket::file::OpenFile;
-use crate::socket::group::{self, Group};
+use crate::socket::group::Group;
 use crate::socket::rx;
 use preloop_shm::copy::Ring;
 use preloop_smc::bell::{self as waiting, Listed};
@@ -208,6 +208,5 @@ impl Drop for Link {
     fn drop(&mut self) {
         let sizes = self.group.memory.ring_sizes();
         process::release_memory(sizes[0] + sizes[1]);
-        group::one_less();
     }
 }
