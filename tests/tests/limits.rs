@@ -22,7 +22,15 @@ mod limits {
         )+};
     }
 
-    tests!(few_for_the_server, few_for_the_client, few_without_answers, little_memory, many, own_descriptors, bells_of_many_threads);
+    tests!(
+        few_for_the_server,
+        few_for_the_client,
+        few_without_answers,
+        little_memory,
+        many,
+        own_descriptors,
+        bells_of_many_threads
+    );
 }
 
 /// What the library prints, with `SMC_DEBUG=1`, of a connection that moves.

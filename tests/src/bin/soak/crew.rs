@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
 
 /// Kinds of clients, how many processes there are of each, and of the connections of a run which share in a hundred such
-/// a process holds; 0 for kinds that hold one or a few.
+/// a process holds (more than a hundred in all, for they take their time to open them); 0 for kinds that hold one or a few.
 const KINDS: &[(&str, usize, usize)] = &[
     ("crowd", 10, 9),
     ("epoll", 5, 6),
