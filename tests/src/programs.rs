@@ -149,11 +149,9 @@ pub fn find(program: &str) -> Result<PathBuf> {
     // The system's directories come first: version managers put scripts of the same names before them in PATH.
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(PathBuf::from);
-    let found = system.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(program));
-    match found.chain(versioned(program)).find(|path| path.is_file()) {
     let directories = system.into_iter().chain(library_directories()).chain(std::env::split_paths(&path));
     let found = directories.map(|dir| dir.join(program));
-    match found.into_iter().find(|path| path.is_file()) {
+    match found.chain(versioned(program)).find(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => bail!("{program} is not installed: apt-get install {}", package(program)),
     }

@@ -5,10 +5,11 @@ use crate::fork;
 use crate::process;
 use crate::socket::sock::phase;
 use crate::socket::{clc, group};
+use preloop_shm::arena;
 use preloop_uapi::decline::Decline;
 
 /// Closes those of handshakes under way, whose connections stay on TCP, and those that only the next program of this
-/// process would need: connections to those peers are then treated as if that program would not be preloaded. Answers
+/// process would need: what it is left is then treated as if that program would not be preloaded. Answers
 /// whether there was any.
 pub fn release() -> bool {
     if fork::is_inside() || process::is_uncounted() {
@@ -24,5 +25,9 @@ pub fn release() -> bool {
         }
     });
     group::all().iter().for_each(|group| any |= group.does_without_memfd());
+    for memfd in arena::give_up_memfds() {
+        process::disown(memfd);
+        any = true;
+    }
     any
 }

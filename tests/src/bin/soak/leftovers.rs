@@ -29,7 +29,7 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn take(smcss: &Path, pid: u32, port: u16) -> Result<Self> {
-        let ends = smcss::connections(smcss, port)?;
+        let ends = smcss::connections(smcss, &[port])?;
         let ends: Vec<_> = ends.iter().filter(|end| end.pid == u64::from(pid) && end.local.port() == port).collect();
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).context("the server's mappings")?;
         let mapped = |name: &str| maps.lines().filter(|line| line.contains(&format!("/memfd:{name}"))).count();
