@@ -49,6 +49,12 @@ pub fn get(fd: Fd) -> Option<Counted<OpenFile>> {
     entry.file.load(&FILES)
 }
 
+/// Whether a descriptor stands for a socket or set of ours.
+#[inline]
+pub fn knows(fd: Fd) -> bool {
+    entry(fd).is_some_and(|entry| !entry.file.is_empty() || !entry.set.is_empty())
+}
+
 /// Enters, or with `None` removes, what a descriptor stands for; answers what it stood for before. A descriptor
 /// beyond the table (a million) stays unknown, and with it on TCP.
 pub fn set(fd: Fd, file: Option<Counted<OpenFile>>) -> Option<Counted<OpenFile>> {

@@ -4,9 +4,10 @@ use crate::fdtable::{self, FILES, SETS};
 use crate::process;
 use crate::socket::epoll::Set;
 use crate::socket::file::OpenFile;
-use crate::socket::{bell, clc, group};
+use crate::socket::{bell, clc, close, group, users};
 use preloop_shm::counted::Counted;
 use preloop_uapi::sync::Ordering;
+use rustc_hash::FxHashSet;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
@@ -100,6 +101,18 @@ fn in_child(files: &[Counted<OpenFile>], sets: &[Arc<Set>]) {
     bell::forget_all();
     group::after_fork();
     sets.iter().for_each(|set| set.after_fork());
-    // Calls that other threads of the parent had under way are not this process's.
-    files.iter().for_each(|file| file.after_fork());
+    users::after_fork();
+    let mut open = FxHashSet::default();
+    fdtable::for_each(|_, file| {
+        open.insert(core::ptr::from_ref::<OpenFile>(&file).addr());
+    });
+    for file in files {
+        users::enlist(file.sock);
+        // Calls that other threads of the parent had under way are not this process's.
+        file.after_fork();
+        if !open.contains(&core::ptr::from_ref::<OpenFile>(file).addr()) {
+            // Such a call was closing it: nobody goes on with that here.
+            close::end_in_process(file, None);
+        }
+    }
 }

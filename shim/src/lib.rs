@@ -14,3 +14,5 @@ mod process;
 mod settings;
 mod signals;
 mod socket;
+mod stats;
+mod streams;

@@ -3,7 +3,7 @@
 
 use crate::fdtable;
 use crate::settings::Settings;
-use crate::socket::handover;
+use crate::socket::{handover, users};
 use preloop_shm::arena::{Arena, Slot};
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, diag, process, real, unix};
@@ -67,7 +67,10 @@ pub fn take_slot<T: Slot>() -> Option<&'static T> {
     {
         fdtable::mark_inner(memfd, true);
     }
-    ARENA.take()
+    ARENA.take().or_else(|| {
+        users::reclaim();
+        ARENA.take()
+    })
 }
 
 /// This process, as `renew` saw it.

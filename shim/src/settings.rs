@@ -3,7 +3,11 @@
 use crate::log;
 use preloop_sys::process;
 use preloop_uapi::group::{RING_MAX, RING_MIN};
-use preloop_uapi::settings::{PRELOOP_IO_URING, SMC_DEBUG, SMC_RCVBUF, SMC_SNDBUF, parse_size};
+use preloop_uapi::settings::{
+    PRELOOP_IO_URING, PRELOOP_STATS, PRELOOP_UNBOUNDED_WAITS, SMC_DEBUG, SMC_RCVBUF, SMC_SNDBUF, parse_size,
+};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
 
 /// Ring bytes per direction when nothing is set.
 const RING_DEFAULT: u64 = 256 << 10;
@@ -21,6 +25,10 @@ pub struct Settings {
     pub memory_budget: u64,
     /// Programs may use io_uring, and their connections stay on TCP.
     pub io_uring: bool,
+    /// File to count in; see [`crate::stats`].
+    pub stats: Option<CString>,
+    /// Waiters that cannot be rung sleep without a bound.
+    pub unbounded_waits: bool,
 }
 
 impl Default for Settings {
@@ -31,6 +39,8 @@ impl Default for Settings {
             send_ring: RING_DEFAULT,
             memory_budget: process::memory_limit() / 16,
             io_uring: false,
+            stats: None,
+            unbounded_waits: false,
         }
     }
 }
@@ -43,6 +53,8 @@ impl Settings {
             receive_ring: ring(SMC_RCVBUF),
             send_ring: ring(SMC_SNDBUF),
             io_uring: switch(PRELOOP_IO_URING),
+            stats: std::env::var_os(PRELOOP_STATS).and_then(|path| CString::new(path.into_vec()).ok()),
+            unbounded_waits: switch(PRELOOP_UNBOUNDED_WAITS),
             ..Self::default()
         }
     }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::process::{Finished, Process};
-use crate::scene::Scene;
+use crate::scene::{Scene, User};
 use crate::world::Side;
 use crate::{procfs, programs, wait};
 
@@ -24,11 +24,13 @@ pub struct Launch<'a> {
     args: Vec<OsString>,
     core: Option<usize>,
     input: Stdio,
+    variables: Vec<(String, OsString)>,
 }
 
 impl<'a> Launch<'a> {
     pub(crate) fn new(scene: &'a Scene, side: Side, program: &str) -> Self {
-        Self { scene, side, program: program.to_owned(), args: Vec::new(), core: None, input: Stdio::null() }
+        let (program, variables) = (program.to_owned(), Vec::new());
+        Self { scene, side, program, args: Vec::new(), core: None, input: Stdio::null(), variables }
     }
 
     /// Adds an argument.
@@ -65,6 +67,13 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.variables.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
     /// Starts it.
     ///
     /// # Errors
@@ -88,11 +97,15 @@ impl<'a> Launch<'a> {
         command
             .args(&line[1..])
             .env_remove("LD_PRELOAD")
+            .envs(self.variables)
             .current_dir(self.scene.dir())
             .stdin(self.input)
             .stdout(File::create(&out).context("a file for the output")?)
             .stderr(File::create(&err).context("a file for the messages")?)
             .process_group(0);
+        if let Some(User { uid, gid }) = self.scene.user() {
+            command.uid(uid).gid(gid).env("HOME", self.scene.dir());
+        }
         let die_with_us = || Ok(set_parent_process_death_signal(Some(Signal::TERM))?);
         // SAFETY: the closure makes one system call and touches no memory.
         unsafe { command.pre_exec(die_with_us) };
@@ -105,7 +118,8 @@ impl<'a> Launch<'a> {
     /// # Errors
     /// When it ends before, or takes too long.
     pub fn listen(self, port: u16) -> Result<Process> {
-        const LIMIT: Duration = Duration::from_secs(15);
+        /// Longer than the slowest, RabbitMQ, which takes ten seconds.
+        const LIMIT: Duration = Duration::from_secs(60);
         let mut process = self.start()?;
         let what = format!("{} listens on port {port}", process.name());
         wait::until(&what, LIMIT, || {

@@ -18,7 +18,18 @@ use crate::world::World;
 /// Every end that was seen, with the last mode it was seen in.
 type Seen = BTreeMap<(u64, SocketAddr, SocketAddr), Mode>;
 
-/// Asks `smcss` again and again about the connections of one port.
+/// How many of the connections that were seen run through shared memory, and why the others do not.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Tally {
+    /// Connections of which an end was seen.
+    pub seen: usize,
+    /// Those that moved to shared memory.
+    pub moved: usize,
+    /// The others, by decline code, which is 0 where nothing was decided before the end.
+    pub stayed: BTreeMap<u32, usize>,
+}
+
+/// Asks `smcss` again and again about the connections of some ports.
 #[derive(Debug)]
 pub struct Observer {
     world: World,
@@ -28,15 +39,15 @@ pub struct Observer {
 }
 
 impl Observer {
-    pub(crate) fn start(world: World, artefacts: Artefacts, port: u16) -> Result<Self> {
+    pub(crate) fn start(world: World, artefacts: Artefacts, ports: &[u16]) -> Result<Self> {
         let seen = Arc::<Mutex<Seen>>::default();
         let stop = Arc::<AtomicBool>::default();
         let thread = if world == World::Tcp {
             None
         } else {
             let smcss = artefacts.get("smcss")?;
-            let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
-            Some(std::thread::spawn(move || sample(smcss, port, &seen, &stop)))
+            let (seen, stop, ports) = (Arc::clone(&seen), Arc::clone(&stop), ports.to_vec());
+            Some(std::thread::spawn(move || sample(smcss, &ports, &seen, &stop)))
         };
         Ok(Self { world, seen, stop, thread })
     }
@@ -61,11 +72,23 @@ impl Observer {
     /// # Errors
     /// When that is not so, or `smcss` failed.
     pub fn expect(mut self, connections: usize) -> Result<()> {
-        self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        }
+        self.end()?;
         self.judge(connections)
+    }
+
+    /// Ends the watch and counts. Connections that came and went between two looks are not among them.
+    ///
+    /// # Errors
+    /// When `smcss` failed.
+    pub fn count(mut self) -> Result<Tally> {
+        self.end()?;
+        Ok(count(&self.seen.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.stop.store(true, Ordering::Release);
+        let ended = self.thread.take().map(JoinHandle::join);
+        ended.map_or(Ok(()), |ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     }
 
     fn judge(&self, connections: usize) -> Result<()> {
@@ -79,10 +102,10 @@ impl Drop for Observer {
     }
 }
 
-fn sample(smcss: PathBuf, port: u16, seen: &Mutex<Seen>, stop: &AtomicBool) -> Result<()> {
+fn sample(smcss: PathBuf, ports: &[u16], seen: &Mutex<Seen>, stop: &AtomicBool) -> Result<()> {
     const PERIOD: Duration = Duration::from_millis(10);
     while !stop.load(Ordering::Acquire) {
-        let ends = smcss::connections(&smcss, port)?;
+        let ends = smcss::connections(&smcss, ports)?;
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.extend(ends.into_iter().map(|End { pid, local, peer, mode }| ((pid, local, peer), mode)));
         drop(seen);
@@ -107,6 +130,26 @@ fn judge(world: World, seen: &Seen, connections: usize) -> Result<()> {
     let count = if world == World::Both { complete / 2 } else { complete };
     ensure!(count >= connections, "{count} connections, not {connections}, became {good} ({world}):\n{}", list(seen));
     Ok(())
+}
+
+/// Joins the ends to connections. One has moved when either end says so: the decision is one word for both.
+fn count(seen: &Seen) -> Tally {
+    let mut connections = BTreeMap::<_, Mode>::new();
+    for (&(_, local, peer), &mode) in seen {
+        let joined = connections.entry((local.min(peer), local.max(peer))).or_insert(mode);
+        *joined = match (*joined, mode) {
+            (Mode::Smcd, _) | (_, Mode::Smcd) => Mode::Smcd,
+            (Mode::Tcp(one), Mode::Tcp(other)) => Mode::Tcp(one.max(other)),
+        };
+    }
+    let mut tally = Tally { seen: connections.len(), ..Tally::default() };
+    for mode in connections.into_values() {
+        match mode {
+            Mode::Smcd => tally.moved += 1,
+            Mode::Tcp(code) => *tally.stayed.entry(code).or_default() += 1,
+        }
+    }
+    tally
 }
 
 /// How many ends have each mode, and which they are where there are few: the odd ones out.
@@ -136,6 +179,19 @@ mod tests {
         let whole = seen(&[(1, 2, Mode::Smcd), (2, 1, Mode::Smcd), (3, 2, Mode::Tcp(0))]);
         assert!(judge(World::Both, &whole, 1).is_ok());
         assert!(judge(World::Both, &whole, 2).is_err());
+    }
+
+    #[test]
+    fn connections_are_counted_once() {
+        let seen = seen(&[
+            (1, 9, Mode::Smcd),
+            (9, 1, Mode::Tcp(0)),
+            (2, 9, Mode::Tcp(PEER_NO_SMC)),
+            (9, 2, Mode::Tcp(0)),
+            (9, 3, Mode::Tcp(0)),
+        ]);
+        let stayed = BTreeMap::from([(0, 1), (PEER_NO_SMC, 1)]);
+        assert_eq!(count(&seen), Tally { seen: 3, moved: 1, stayed });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A scene: the world in which programs run, their files, and their deadline.
 
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,16 @@ pub struct Scene {
     watchdog: Watchdog,
     serial: AtomicUsize,
     dir: TempDir,
+    user: Option<User>,
+}
+
+/// Whom programs run as.
+#[derive(Clone, Copy, Debug)]
+pub struct User {
+    /// User.
+    pub uid: u32,
+    /// Group, the only one.
+    pub gid: u32,
 }
 
 impl Scene {
@@ -37,12 +48,27 @@ impl Scene {
             }
         }
         let dir = tempfile::Builder::new().prefix("preloop-").tempdir().context("a temporary directory")?;
-        Ok(Self { world, artefacts, watchdog: Watchdog::start(limit), serial: AtomicUsize::new(0), dir })
+        Ok(Self { world, artefacts, watchdog: Watchdog::start(limit), serial: AtomicUsize::new(0), dir, user: None })
     }
 
     /// Which sides run under `smc_run`.
     pub fn world(&self) -> World {
         self.world
+    }
+
+    /// Runs every program from now on as this user, who gets the scene's directory. Only root may.
+    ///
+    /// # Errors
+    /// When the directory cannot be given away.
+    pub fn run_as(&mut self, user: User) -> Result<()> {
+        chown(self.dir(), Some(user.uid), Some(user.gid)).context("giving away the scene's directory")?;
+        self.user = Some(user);
+        Ok(())
+    }
+
+    /// Leaves the scene's directory where it is when the scene ends, for whoever wants to see why it failed.
+    pub fn keep_files(&mut self) {
+        self.dir.disable_cleanup(true);
     }
 
     /// A program that accepts connections.
@@ -57,7 +83,12 @@ impl Scene {
 
     /// Watches, from now on, the mode of every connection that touches the port.
     pub fn observe(&self, port: u16) -> Result<Observer> {
-        Observer::start(self.world, self.artefacts.clone(), port)
+        self.observe_all(&[port])
+    }
+
+    /// Watches, from now on, the mode of every connection that touches one of the ports.
+    pub fn observe_all(&self, ports: &[u16]) -> Result<Observer> {
+        Observer::start(self.world, self.artefacts.clone(), ports)
     }
 
     /// The scene's own directory, which is also where its programs run.
@@ -72,6 +103,10 @@ impl Scene {
 
     pub(crate) fn artefact(&self, name: &str) -> Result<PathBuf> {
         self.artefacts.get(name)
+    }
+
+    pub(crate) fn user(&self) -> Option<User> {
+        self.user
     }
 
     pub(crate) fn groups(&self) -> Arc<Groups> {

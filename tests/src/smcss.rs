@@ -35,16 +35,17 @@ pub struct End {
     pub mode: Mode,
 }
 
-/// Every connection's end in a preloaded process that touches the port.
+/// Every connection's end in a preloaded process that touches one of the ports.
 ///
 /// # Errors
 /// When `smcss` fails or prints something else.
-pub fn connections(smcss: &Path, port: u16) -> Result<Vec<End>> {
+pub fn connections(smcss: &Path, ports: &[u16]) -> Result<Vec<End>> {
     let output = Command::new(smcss).arg("--json").output().context("starting smcss")?;
     ensure!(output.status.success(), "smcss: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout);
     let ends = parse(&text).with_context(|| format!("smcss --json printed {text}"))?;
-    Ok(ends.into_iter().filter(|end| end.local.port() == port || end.peer.port() == port).collect())
+    let touches = |end: &End| ports.contains(&end.local.port()) || ports.contains(&end.peer.port());
+    Ok(ends.into_iter().filter(touches).collect())
 }
 
 fn parse(text: &str) -> Result<Vec<End>> {

@@ -46,24 +46,13 @@ impl Groups {
         eprintln!("not finished after {limit:?}; its processes:");
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for pid in live.iter().flat_map(|&group| procfs::members(group)) {
-            eprint!("{}{}", procfs::describe(pid), backtraces(pid));
+            eprint!("{}{}", procfs::describe(pid), procfs::backtraces(pid));
         }
         self.expired.store(true, Ordering::Release);
         for group in live {
             self.end(group);
         }
     }
-}
-
-/// The stacks in user space, where there is a debugger to read them.
-fn backtraces(pid: u32) -> String {
-    let pid = pid.to_string();
-    let gdb = std::process::Command::new("gdb")
-        .args(["-p", &pid, "-batch", "-nx", "-iex", "set debuginfod enabled off", "-ex", "thread apply all bt 20"])
-        .env_remove("LD_PRELOAD")
-        .output();
-    let text = gdb.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().filter(|line| line.starts_with(['#', 'T'])).map(|line| format!("    {line}\n")).collect()
 }
 
 /// Ends a scene's processes when its deadline passes.

@@ -129,21 +129,6 @@ fn cursors(Ends { own, peer }: Ends) -> Cursors {
 }
 
 fn reason(code: u32) -> Option<Reason> {
-    let text = match Decline(code) {
-        Decline::NONE => return None,
-        Decline::MEMORY => "memory or descriptors are exhausted",
-        Decline::TIMEOUT => "the peer did not answer in time",
-        Decline::CONFIGURATION => "settings forbid it",
-        Decline::PEER_NO_SMC => "the peer has no SMC",
-        Decline::NO_SMCD_DEVICE => "the peer is outside this network namespace",
-        Decline::BAD_RMBE => "the offered memory is not valid",
-        Decline::OPTION => "a socket option or call that shared memory cannot carry",
-        Decline::VERSION => "the peer speaks another version",
-        Decline::TOO_MANY_DMBS => "the link group is full",
-        Decline::SYNCHRONISATION => "the ends disagree about the handshake",
-        Decline::PEER_DECLINED => "the peer declined",
-        Decline::INTERNAL => "the library failed",
-        Decline(_) => "unknown",
-    };
-    Some(Reason { code: format!("0x{code:08x}"), text })
+    let decline = Decline(code);
+    (decline != Decline::NONE).then(|| Reason { code: format!("0x{code:08x}"), text: decline.meaning() })
 }

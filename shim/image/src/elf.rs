@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use object::elf::{ELFMAG, ET_DYN, FileHeader32, FileHeader64, Machine};
-use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::elf::{FileHeader, ProgramHeader, Sym};
 use object::{Endianness, ReadCache, ReadRef};
 
 /// Bytes of a file that decide how the kernel runs it (its `BINPRM_BUF_SIZE`).
@@ -15,6 +15,36 @@ pub const HEAD_BYTES: u64 = 256;
 
 /// Name of the notes that the Go linker leaves, in libraries and programs alike.
 const GO_NOTE: &[u8] = b"Go";
+
+/// Functions of the C library that read or write a stream of wide characters, or make it one.
+const WIDE: [&[u8]; 24] = [
+    b"fgetwc",
+    b"getwc",
+    b"getwchar",
+    b"fgetws",
+    b"fputwc",
+    b"putwc",
+    b"putwchar",
+    b"fputws",
+    b"ungetwc",
+    b"fwide",
+    b"wprintf",
+    b"fwprintf",
+    b"vwprintf",
+    b"vfwprintf",
+    b"wscanf",
+    b"fwscanf",
+    b"vwscanf",
+    b"vfwscanf",
+    b"fgetwc_unlocked",
+    b"getwc_unlocked",
+    b"fputwc_unlocked",
+    b"putwc_unlocked",
+    b"__fwprintf_chk",
+    b"__wprintf_chk",
+];
+/// How the names of C++ streams begin: std's with libstdc++, and with libc++.
+const CXX: [&[u8]; 4] = [b"_ZNSt8ios_base", b"_ZSt3cin", b"_ZSt4c", b"_ZNSt3__1"];
 
 /// Files of one kind can be loaded into one process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,8 +66,17 @@ pub struct Elf {
     pub shared: bool,
     /// `PT_INTERP`: the dynamic loader that the file asks for.
     pub loader: Option<PathBuf>,
+    /// Uses functions for streams of wide characters, or the streams of a C++ library.
+    pub wide_or_cxx: bool,
     /// Written in Go, whose runtime makes system calls without the C library.
     pub go: bool,
+}
+
+impl Elf {
+    /// Whether its standard streams can be made anew: others than plain ones keep what they were made of.
+    pub fn has_plain_streams(&self) -> bool {
+        !self.wide_or_cxx
+    }
 }
 
 /// The first bytes of a file.
@@ -73,7 +112,7 @@ fn parse<'data, Header: FileHeader, R: ReadRef<'data>>(data: R) -> object::Resul
     let endian = header.endian()?;
     let Machine(machine) = header.e_machine(endian);
     let abi = Abi { wide: header.is_class_64(), little_endian: header.is_little_endian(), machine };
-    let mut elf = Elf { abi, shared: header.e_type(endian) == ET_DYN, loader: None, go: false };
+    let mut elf = Elf { abi, shared: header.e_type(endian) == ET_DYN, loader: None, wide_or_cxx: false, go: false };
     for segment in header.program_headers(endian, data)? {
         if let Some(loader) = segment.interpreter(endian, data)? {
             elf.loader = Some(PathBuf::from(OsStr::from_bytes(loader)));
@@ -84,6 +123,12 @@ fn parse<'data, Header: FileHeader, R: ReadRef<'data>>(data: R) -> object::Resul
                 elf.go |= note.name() == GO_NOTE;
             }
         }
+    }
+    let sections = header.sections(endian, data)?;
+    let symbols = sections.symbols(endian, data, object::elf::SHT_DYNSYM)?;
+    for symbol in symbols.iter() {
+        let name = symbol.name(endian, symbols.strings())?;
+        elf.wide_or_cxx |= WIDE.contains(&name) || CXX.iter().any(|start| name.starts_with(start));
     }
     Ok(elf)
 }

@@ -123,6 +123,9 @@ struct Mapped {
     memfd: AtomicI32,
 }
 
+/// With fewer descriptors the program needs them all.
+const FEW_DESCRIPTORS: u64 = 64;
+
 /// Arenas beyond these can be used, but not be handed over to the next program.
 static MAPPED: [Mapped; 32] =
     [const { Mapped { base: AtomicPtr::new(core::ptr::null_mut()), memfd: AtomicI32::new(-1) } }; 32];
@@ -163,6 +166,11 @@ pub fn place_of<T: Slot>(slot: &'static T) -> Option<Place> {
     let mapped = MAPPED.iter().find(|mapped| core::ptr::eq(mapped.base.load(Ordering::Acquire), base))?;
     let memfd = mapped.memfd.load(Ordering::Acquire);
     (memfd >= 0).then_some(Place { memfd, slot: slot_index })
+}
+
+/// The memfds of all mapped arenas, which are the caller's to close: none can be handed over any more.
+pub fn give_up_memfds() -> impl Iterator<Item = Fd> {
+    MAPPED.iter().map(|mapped| mapped.memfd.swap(-1, Ordering::AcqRel)).filter(|memfd| *memfd >= 0)
 }
 
 /// An arena that another program handed over, mapped here.
@@ -243,8 +251,9 @@ impl Arena {
             unsafe { libc::munmap(base.cast(), BYTES) };
             return None;
         }
+        let few = preloop_sys::process::limit(libc::RLIMIT_NOFILE) < FEW_DESCRIPTORS;
         let memfd = Inner::from_raw(memfd.into_file().into_raw_fd()).move_high();
-        note(base, memfd.fd()).then(|| memfd.into_raw())
+        (!few && note(base, memfd.fd())).then(|| memfd.into_raw())
     }
 
     fn header(&self) -> Option<&'static ArenaHeader> {
@@ -257,6 +266,18 @@ impl Arena {
     pub fn holds<T: Slot>(&self, slot: &'static T) -> bool {
         let base = self.base.load(Ordering::Acquire).addr();
         base != 0 && (base..base + BYTES).contains(&core::ptr::from_ref(slot).addr())
+    }
+
+    /// Shows every slot that is in use for something of this kind.
+    pub fn each<T: Slot>(&self, is_kind: impl Fn(u32) -> bool, mut show: impl FnMut(&'static T)) {
+        let base = self.base.load(Ordering::Acquire);
+        let Some(header) = self.header() else { return };
+        let own = Inherited { base };
+        let used = |index: &u32| header.used[*index as usize / 64].load(Ordering::Acquire) >> (index % 64) & 1 == 1;
+        (0..header.high_water.load(Ordering::Acquire))
+            .filter(used)
+            .filter_map(|index| own.slot(index, &is_kind))
+            .for_each(&mut show);
     }
 
     /// Takes a slot, or `None` when all are in use. The caller stores the listing's kind.

@@ -4,6 +4,7 @@ use super::answer;
 use crate::fdtable;
 use crate::socket::birth;
 use crate::socket::close::{self, Shutdown};
+use crate::socket::spare;
 use core::ffi::c_int;
 use libc::{sockaddr, socklen_t};
 use preloop_sys::addr::RawAddr;
@@ -14,6 +15,18 @@ const IPPROTO_SMC: c_int = 256;
 /// Protocol of an AF_SMC socket that speaks IPv6 (`SMCPROTO_SMC6`).
 const SMCPROTO_SMC6: c_int = 1;
 
+/// A call that makes a descriptor. Where the program has none left, the library gives back what it can do without.
+fn with_room(kernel: impl Fn() -> c_int) -> c_int {
+    let done = kernel();
+    if done >= 0 || errno::get() != Errno::EMFILE {
+        return done;
+    }
+    if spare::release() {
+        return kernel();
+    }
+    answer(Err(Errno::EMFILE))
+}
+
 /// socket(2). A kernel without SMC gives AF_SMC and IPPROTO_SMC as TCP, which the library then treats as every other.
 ///
 /// # Safety
@@ -22,7 +35,7 @@ const SMCPROTO_SMC6: c_int = 1;
 pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     let stream = kind & 0xf == libc::SOCK_STREAM;
     // SAFETY: plain numbers.
-    let mut fd = unsafe { real::socket(domain, kind, protocol) };
+    let mut fd = with_room(|| unsafe { real::socket(domain, kind, protocol) });
     let mut smc = false;
     if fd < 0 && stream && domain == AF_SMC && matches!(protocol, 0 | SMCPROTO_SMC6) {
         let family = if protocol == SMCPROTO_SMC6 { libc::AF_INET6 } else { libc::AF_INET };
@@ -93,7 +106,8 @@ fn accept_any(
         return kernel(addr, len);
     }
     let mut from = RawAddr::new();
-    let new = kernel((&raw mut from.storage).cast(), &raw mut from.len);
+    let (storage, room) = (&raw mut from.storage, &raw mut from.len);
+    let new = with_room(|| kernel(storage.cast(), room));
     if new >= 0 {
         // SAFETY: the program vouches for its address buffer.
         unsafe { from.to_user(addr, len) };

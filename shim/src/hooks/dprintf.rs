@@ -84,7 +84,10 @@ macro_rules! with_list {
         pub unsafe extern "C" fn $name() {
             // System V ABI for AMD64, 3.5.7: the list at rsp, the register save area 32 bytes above.
             naked_asm!(
+                // Told to whoever unwinds the stack: vdprintf is a cancellation point.
+                ".cfi_startproc",
                 "sub rsp, 216",
+                ".cfi_def_cfa_offset 224",
                 "mov [rsp + 32 + 16], rdx",
                 "mov [rsp + 32 + 24], rcx",
                 "mov [rsp + 32 + 32], r8",
@@ -109,7 +112,9 @@ macro_rules! with_list {
                 concat!("mov ", $x86, ", rsp"),
                 "call {call}",
                 "add rsp, 216",
+                ".cfi_def_cfa_offset 8",
                 "ret",
+                ".cfi_endproc",
                 named = const $named,
                 call = sym $call,
             )
@@ -125,7 +130,11 @@ macro_rules! with_list {
         pub unsafe extern "C" fn $name() {
             // AAPCS64, appendix B: the list at sp + 16, general registers above it, then the others.
             naked_asm!(
+                ".cfi_startproc",
                 "stp x29, x30, [sp, #-240]!",
+                ".cfi_def_cfa_offset 240",
+                ".cfi_offset w29, -240",
+                ".cfi_offset w30, -232",
                 "mov x29, sp",
                 "stp x0, x1, [sp, #48]",
                 "stp x2, x3, [sp, #64]",
@@ -148,7 +157,11 @@ macro_rules! with_list {
                 concat!("add ", $arm, ", sp, #16"),
                 "bl {call}",
                 "ldp x29, x30, [sp], #240",
+                ".cfi_def_cfa_offset 0",
+                ".cfi_restore w29",
+                ".cfi_restore w30",
                 "ret",
+                ".cfi_endproc",
                 named = const $named,
                 call = sym $call,
             )

@@ -32,6 +32,15 @@ unsafe fn after_spec(timeout: *const timespec) -> Deadline {
     unsafe { timeout.as_ref() }.and_then(|t| after(t.tv_sec, t.tv_nsec))
 }
 
+/// Whether a time-out is one that the kernel refuses, at once.
+///
+/// # Safety
+/// `timeout` must be null or valid.
+unsafe fn is_wrong(timeout: *const timespec) -> bool {
+    // SAFETY: the caller's.
+    unsafe { timeout.as_ref() }.is_some_and(|t| t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec))
+}
+
 /// # Safety
 /// `fds` must be valid for `count` entries.
 unsafe fn entries<'a>(fds: *mut pollfd, count: nfds_t) -> &'a mut [pollfd] {
@@ -80,6 +89,10 @@ pub unsafe extern "C" fn ppoll(
     timeout: *const timespec,
     mask: *const sigset_t,
 ) -> c_int {
+    // SAFETY: the program's pointer.
+    if unsafe { is_wrong(timeout) } {
+        return answer(Err(Errno::EINVAL));
+    }
     // SAFETY: the program vouches for its array, time-out and mask.
     let result = unsafe { polling::poll(entries(fds, count), || after_spec(timeout), SignalMask::new(mask)) };
     match result {
@@ -142,7 +155,11 @@ pub unsafe extern "C" fn select(
     timeout: *mut timeval,
 ) -> c_int {
     // SAFETY: the program's pointer.
-    let deadline = unsafe { timeout.as_ref() }.and_then(|t| after(t.tv_sec, t.tv_usec * 1000));
+    if unsafe { timeout.as_ref() }.is_some_and(|t| t.tv_sec < 0 || t.tv_usec < 0) {
+        return answer(Err(Errno::EINVAL));
+    }
+    // SAFETY: as above.
+    let deadline = unsafe { timeout.as_ref() }.and_then(|t| after(t.tv_sec, t.tv_usec.saturating_mul(1000)));
     // SAFETY: the program vouches for its sets.
     let Some(result) = (unsafe { select_any(nfds, (r, w, e), deadline, SignalMask::NONE) }) else {
         // SAFETY: the program's own call.
@@ -172,6 +189,10 @@ pub unsafe extern "C" fn pselect(
     timeout: *const timespec,
     mask: *const sigset_t,
 ) -> c_int {
+    // SAFETY: the program's pointer.
+    if unsafe { is_wrong(timeout) } {
+        return answer(Err(Errno::EINVAL));
+    }
     // SAFETY: the program vouches for its sets, time-out and mask.
     let result = unsafe { select_any(nfds, (r, w, e), after_spec(timeout), SignalMask::new(mask)) };
     match result {
@@ -241,19 +262,19 @@ unsafe fn wait_any(
     // SAFETY: the caller's.
     let out = unsafe { core::slice::from_raw_parts_mut(events, max as usize) };
     let start = deadline();
-    if !found.enter_plain() {
-        return answer(found.wait(out, start, mask));
+    if found.enter_plain() {
+        let got = kernel();
+        found.leave_plain();
+        if got <= 0 || !found.is_active() {
+            return got;
+        }
+        // A connection was added while this thread slept in the kernel's own call.
+        match found.translate(out, got as usize) {
+            0 => {}
+            count => return count as c_int,
+        }
     }
-    let got = kernel();
-    found.leave_plain();
-    if got <= 0 || !found.is_active() {
-        return got;
-    }
-    // A connection was added while this thread slept in the kernel's own call.
-    match found.translate(out, got as usize) {
-        0 => answer(found.wait(out, start, mask)),
-        count => count as c_int,
-    }
+    answer(found.wait(out, start, mask))
 }
 
 /// epoll_wait(2).
@@ -300,6 +321,10 @@ pub unsafe extern "C" fn epoll_pwait2(
     timeout: *const timespec,
     mask: *const sigset_t,
 ) -> c_int {
+    // SAFETY: the program's pointer.
+    if unsafe { is_wrong(timeout) } {
+        return answer(Err(Errno::EINVAL));
+    }
     // SAFETY: the program's own call, its array, time-out and mask.
     unsafe {
         let kernel = || real::epoll_pwait2(set, events, max, timeout, mask);

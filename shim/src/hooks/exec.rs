@@ -65,8 +65,11 @@ unsafe fn with_letter(envp: Strings, letter: Option<Fd>, exec: impl FnOnce(Strin
 }
 
 /// # Safety
-/// `path` is a C string.
+/// `path` is a C string, or null: that names no file.
 unsafe fn path_of(path: *const c_char) -> PathBuf {
+    if path.is_null() {
+        return PathBuf::new();
+    }
     // SAFETY: the caller's.
     PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()))
 }
@@ -156,17 +159,74 @@ fn of_descriptor(fd: Fd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{fd}"))
 }
 
+/// How glibc keeps file actions since its version 2.2 (`spawn.h`, and `posix/spawn_int.h` for one action): what they are
+/// to do no function tells.
+#[repr(C)]
+struct Actions {
+    allocated: c_int,
+    used: c_int,
+    actions: *const Action,
+}
+
+#[repr(C, align(8))]
+struct Action {
+    kind: c_int,
+    _padding: c_int,
+    /// Of dup2, and of others that name one.
+    fd: c_int,
+    _rest: [c_int; 5],
+}
+
+/// `enum` of `posix/spawn_int.h`.
+mod kind {
+    pub const DUP2: i32 = 1;
+    pub const CHDIR: i32 = 3;
+    pub const CLOSEFROM: i32 = 5;
+}
+
 /// # Safety
-/// `envp` as for [`entries`].
-unsafe fn make_child(envp: Strings, next: impl FnOnce() -> Next, make: impl FnOnce(Strings) -> c_int) -> c_int {
-    match spawn::before(next) {
+/// Null, or file actions that posix_spawn_file_actions_init(3) made.
+unsafe fn wishes(actions: *const c_void) -> spawn::Wishes {
+    let mut wishes = spawn::Wishes::default();
+    // SAFETY: the caller's; `used` of them are there.
+    unsafe {
+        let Some(actions) = actions.cast::<Actions>().as_ref() else { return wishes };
+        for index in 0..actions.used.clamp(0, actions.allocated) as usize {
+            let action = &*actions.actions.add(index);
+            match action.kind {
+                kind::DUP2 => wishes.named.push(action.fd),
+                kind::CHDIR..=kind::CLOSEFROM => wishes.is_opaque = true,
+                _ => {}
+            }
+        }
+    }
+    wishes
+}
+
+/// # Safety
+/// `envp` as for [`entries`]; `actions` as for [`wishes`]; `make` stores the child's number at `pid`.
+unsafe fn make_child(
+    pid: *mut libc::pid_t,
+    actions: *const c_void,
+    envp: Strings,
+    next: impl FnOnce() -> Next,
+    make: impl FnOnce(*mut libc::pid_t, Strings) -> c_int,
+) -> c_int {
+    // SAFETY: the caller's.
+    match spawn::before(&unsafe { wishes(actions) }, next) {
         // posix_spawn answers errors, and leaves errno alone.
         Err(code) => code.into_raw(),
         Ok(spawning) => {
-            // SAFETY: the caller's.
-            let answer = unsafe { with_letter(envp, spawning.letter(), make) };
-            spawning.finish(answer == 0);
-            answer
+            let mut child = 0;
+            // SAFETY: the caller's; whoever does not want the number passes null.
+            unsafe {
+                let answer = with_letter(envp, spawning.letter(), |envp| make(&raw mut child, envp));
+                if answer == 0 && !pid.is_null() {
+                    *pid = child;
+                }
+                spawning.finish((answer == 0).then_some(child as u32));
+                answer
+            }
         }
     }
 }
@@ -187,7 +247,8 @@ pub unsafe extern "C" fn posix_spawn(
     // SAFETY: the program's own call.
     unsafe {
         let next = || next::of_file(&path_of(path), texts(envp));
-        make_child(envp, next, |envp| real::posix_spawn(pid, path, actions, attributes, argv, envp))
+        let make = |pid, envp| real::posix_spawn(pid, path, actions, attributes, argv, envp);
+        make_child(pid, actions, envp, next, make)
     }
 }
 
@@ -207,17 +268,7 @@ pub unsafe extern "C" fn posix_spawnp(
     // SAFETY: the program's own call.
     unsafe {
         let next = || next::of_command(path_of(file).as_os_str(), texts(envp));
-        make_child(envp, next, |envp| real::posix_spawnp(pid, file, actions, attributes, argv, envp))
+        let make = |pid, envp| real::posix_spawnp(pid, file, actions, attributes, argv, envp);
+        make_child(pid, actions, envp, next, make)
     }
-}
-
-/// posix_spawn_file_actions_adddup2(3): the descriptor is meant for a child.
-///
-/// # Safety
-/// As in C.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn posix_spawn_file_actions_adddup2(actions: *mut c_void, fd: c_int, to: c_int) -> c_int {
-    spawn::is_for_child(fd);
-    // SAFETY: the program's own call.
-    unsafe { real::posix_spawn_file_actions_adddup2(actions, fd, to) }
 }

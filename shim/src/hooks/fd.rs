@@ -1,6 +1,6 @@
 //! Descriptors: close, dup, fcntl, and what makes streams of them.
 
-use super::{answer, stdio};
+use super::answer;
 use crate::fdtable;
 use crate::socket::clc;
 use crate::socket::{birth, close, options};
@@ -70,12 +70,6 @@ pub unsafe extern "C" fn closefrom(first: c_int) {
     }
 }
 
-/// The kernel made `new` stand for what `old` does.
-fn duplicated(old: c_int, new: c_int) {
-    birth::duplicated(old, new);
-    stdio::becomes_socket(new);
-}
-
 /// dup(2).
 ///
 /// # Safety
@@ -85,7 +79,7 @@ pub unsafe extern "C" fn dup(fd: c_int) -> c_int {
     // SAFETY: a plain number.
     let new = unsafe { real::dup(fd) };
     if new >= 0 {
-        duplicated(fd, new);
+        birth::duplicated(fd, new);
     }
     new
 }
@@ -101,7 +95,7 @@ fn dup_to(fd: c_int, to: c_int, kernel: impl FnOnce() -> c_int) -> c_int {
     }
     let new = kernel();
     if new >= 0 && fd != to {
-        duplicated(fd, new);
+        birth::duplicated(fd, new);
     }
     new
 }
@@ -137,11 +131,17 @@ pub unsafe extern "C" fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: *mut c_void) -> c_int {
+    if command == libc::F_SETFL
+        && argument as usize as c_int & libc::O_ASYNC != 0
+        && let Some(Err(code)) = fdtable::get(fd).map(|file| options::before_signals(&file))
+    {
+        return answer(Err(code));
+    }
     // SAFETY: the program's own call.
     let done = unsafe { real::fcntl(fd, command, argument) };
     if done >= 0 {
         match command {
-            libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => duplicated(fd, done),
+            libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => birth::duplicated(fd, done),
             libc::F_SETFL => {
                 if let Some(file) = fdtable::get(fd) {
                     options::set_nonblocking(&file, argument as usize as c_int & libc::O_NONBLOCK != 0);

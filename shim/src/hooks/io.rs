@@ -24,10 +24,19 @@ unsafe fn parts<'a>(iov: *const iovec, count: usize) -> &'a [iovec] {
     unsafe { core::slice::from_raw_parts(iov, count) }
 }
 
+/// Whether a message has as many parts as the kernel takes; it refuses every other.
+///
+/// # Safety
+/// `msg` must be null or valid.
+unsafe fn has_parts(msg: *const msghdr) -> bool {
+    // SAFETY: the caller's.
+    unsafe { msg.as_ref() }.is_some_and(|msg| msg.msg_iovlen <= 1024)
+}
+
 /// # Safety
 /// The parts must be writable.
 unsafe fn receive(
-    file: &Counted<OpenFile>,
+    file: Counted<OpenFile>,
     fd: c_int,
     parts: &[iovec],
     flags: c_int,
@@ -35,13 +44,13 @@ unsafe fn receive(
 ) -> Answer {
     // SAFETY: the caller's.
     let room = unsafe { Buffers::new(parts) };
-    rx::receive(file, fd, &room, flags, &mut kernel)
+    rx::receive(&file, fd, &room, flags, &mut kernel)
 }
 
 /// # Safety
 /// The parts must be readable.
 unsafe fn send(
-    file: &Counted<OpenFile>,
+    file: Counted<OpenFile>,
     fd: c_int,
     parts: &[iovec],
     flags: c_int,
@@ -49,7 +58,7 @@ unsafe fn send(
 ) -> Answer {
     // SAFETY: the caller's.
     let data = unsafe { Buffers::new(parts) };
-    tx::send(file, fd, &mut &data, flags, &mut kernel)
+    tx::send(&file, fd, &mut &data, flags, &mut kernel)
 }
 
 /// read(2).
@@ -60,10 +69,10 @@ unsafe fn send(
 pub unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
     // SAFETY: the program's own call.
     let kernel = || unsafe { real::read(fd, buf, len) };
-    match fdtable::get(fd) {
+    match fdtable::get(fd).filter(|_| len > 0) {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(file) => unsafe { receive(&file, fd, &part(buf, len), 0, kernel) }.into_c(),
+        Some(file) => unsafe { receive(file, fd, &part(buf, len), 0, kernel) }.into_c(),
     }
 }
 
@@ -91,7 +100,7 @@ pub unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ss
     match fdtable::get(fd).filter(|_| (0..=1024).contains(&count)) {
         None => kernel(),
         // SAFETY: the program vouches for its buffers.
-        Some(file) => unsafe { receive(&file, fd, parts(iov, count as usize), 0, kernel) }.into_c(),
+        Some(file) => unsafe { receive(file, fd, parts(iov, count as usize), 0, kernel) }.into_c(),
     }
 }
 
@@ -106,7 +115,7 @@ pub unsafe extern "C" fn preadv2(fd: c_int, iov: *const iovec, count: c_int, off
     match fdtable::get(fd).filter(|_| offset == -1 && (0..=1024).contains(&count)) {
         None => kernel(),
         // SAFETY: the program vouches for its buffers.
-        Some(file) => unsafe { receive(&file, fd, parts(iov, count as usize), no_wait(flags), kernel) }.into_c(),
+        Some(file) => unsafe { receive(file, fd, parts(iov, count as usize), no_wait(flags), kernel) }.into_c(),
     }
 }
 
@@ -142,7 +151,7 @@ pub unsafe extern "C" fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c
     match fdtable::get(fd) {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(file) => unsafe { receive(&file, fd, &part(buf, len), flags, kernel) }.into_c(),
+        Some(file) => unsafe { receive(file, fd, &part(buf, len), flags, kernel) }.into_c(),
     }
 }
 
@@ -176,7 +185,7 @@ pub unsafe extern "C" fn recvfrom(
     let kernel = || unsafe { real::recvfrom(fd, buf, len, flags, addr, alen) };
     let Some(file) = fdtable::get(fd) else { return kernel() };
     // SAFETY: the program vouches for its buffer.
-    let answer = unsafe { receive(&file, fd, &part(buf, len), flags, kernel) };
+    let answer = unsafe { receive(file, fd, &part(buf, len), flags, kernel) };
     if matches!(answer, Answer::Ours(Ok(_))) && !addr.is_null() && !alen.is_null() {
         // A connection names no sender: the kernel says so with a length of 0.
         // SAFETY: the program's pointer.
@@ -214,12 +223,16 @@ pub unsafe extern "C" fn __recvfrom_chk(
 pub unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the program's own call.
     let kernel = || unsafe { real::recvmsg(fd, msg, flags) };
-    let Some(file) = fdtable::get(fd).filter(|_| !msg.is_null()) else { return kernel() };
+    // SAFETY: the program's pointer.
+    let Some(file) = fdtable::get(fd).filter(|_| unsafe { has_parts(msg) }) else { return kernel() };
     // SAFETY: the program vouches for the header and what it points to.
-    let answer = unsafe { receive(&file, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) };
+    let answer = unsafe { receive(file, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) };
     if matches!(answer, Answer::Ours(Ok(_))) {
         // SAFETY: as above. A stream has no sender, no ancillary data and no message ends.
-        unsafe { ((*msg).msg_namelen, (*msg).msg_controllen, (*msg).msg_flags) = (0, 0, 0) };
+        unsafe {
+            ((*msg).msg_namelen, (*msg).msg_controllen) = (0, 0);
+            (*msg).msg_flags = flags & libc::MSG_CMSG_CLOEXEC;
+        }
     }
     answer.into_c()
 }
@@ -236,7 +249,10 @@ pub unsafe extern "C" fn recvmmsg(
     flags: c_int,
     timeout: *mut timespec,
 ) -> c_int {
-    if fdtable::get(fd).is_none() || msgs.is_null() {
+    // SAFETY: the program's pointer.
+    let wrong_time =
+        unsafe { timeout.as_ref() }.is_some_and(|t| t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec));
+    if fdtable::get(fd).is_none() || msgs.is_null() || wrong_time {
         // SAFETY: the program's.
         return unsafe { real::recvmmsg(fd, msgs, count, flags, timeout) };
     }
@@ -254,7 +270,8 @@ pub unsafe extern "C" fn recvmmsg(
         // SAFETY: as above.
         unsafe { (*msgs.add(done as usize)).msg_len = got as c_uint };
         done += 1;
-        if got == 0 || limit.is_some_and(|limit| clock::now() >= limit) {
+        // At the end of the stream the kernel fills the rest of the messages with nothing, too.
+        if limit.is_some_and(|limit| clock::now() >= limit) {
             break;
         }
         if flags & libc::MSG_WAITFORONE != 0 {
@@ -275,7 +292,7 @@ pub unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: size_t) -> ss
     match fdtable::get(fd) {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(file) => unsafe { send(&file, fd, &part(buf, len), 0, kernel) }.into_c(),
+        Some(file) => unsafe { send(file, fd, &part(buf, len), 0, kernel) }.into_c(),
     }
 }
 
@@ -290,7 +307,7 @@ pub unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_int) -> s
     match fdtable::get(fd).filter(|_| (0..=1024).contains(&count)) {
         None => kernel(),
         // SAFETY: the program vouches for its buffers.
-        Some(file) => unsafe { send(&file, fd, parts(iov, count as usize), 0, kernel) }.into_c(),
+        Some(file) => unsafe { send(file, fd, parts(iov, count as usize), 0, kernel) }.into_c(),
     }
 }
 
@@ -311,7 +328,7 @@ pub unsafe extern "C" fn pwritev2(
     match fdtable::get(fd).filter(|_| offset == -1 && (0..=1024).contains(&count)) {
         None => kernel(),
         // SAFETY: the program vouches for its buffers.
-        Some(file) => unsafe { send(&file, fd, parts(iov, count as usize), no_wait(flags), kernel) }.into_c(),
+        Some(file) => unsafe { send(file, fd, parts(iov, count as usize), no_wait(flags), kernel) }.into_c(),
     }
 }
 
@@ -342,7 +359,7 @@ pub unsafe extern "C" fn send_one(fd: c_int, buf: *const c_void, len: size_t, fl
     match fdtable::get(fd) {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(file) => unsafe { send(&file, fd, &part(buf, len), flags, kernel) }.into_c(),
+        Some(file) => unsafe { send(file, fd, &part(buf, len), flags, kernel) }.into_c(),
     }
 }
 
@@ -364,7 +381,7 @@ pub unsafe extern "C" fn sendto(
     match fdtable::get(fd) {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(file) => unsafe { send(&file, fd, &part(buf, len), flags, kernel) }.into_c(),
+        Some(file) => unsafe { send(file, fd, &part(buf, len), flags, kernel) }.into_c(),
     }
 }
 
@@ -380,10 +397,11 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) ->
     if !msg.is_null() && !unsafe { unix::passes_only(msg, close::may_pass) } {
         return Answer::Ours(Err(Errno::EOPNOTSUPP)).into_c();
     }
-    match fdtable::get(fd).filter(|_| !msg.is_null()) {
+    // SAFETY: the program's pointer.
+    match fdtable::get(fd).filter(|_| unsafe { has_parts(msg) }) {
         None => kernel(),
         // SAFETY: the program vouches for the header and what it points to.
-        Some(file) => unsafe { send(&file, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) }.into_c(),
+        Some(file) => unsafe { send(file, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) }.into_c(),
     }
 }
 

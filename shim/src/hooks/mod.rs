@@ -2,6 +2,7 @@
 //! a descriptor that is not ours goes straight to the real call. One of the rooms where `unsafe` lives: each hook's
 //! arguments are what the C function's caller vouches for.
 
+mod aio;
 mod alias;
 mod conn;
 mod dprintf;
@@ -35,7 +36,7 @@ extern "C" fn quick_end() {
 static START: extern "C" fn() = {
     extern "C" fn start() {
         crate::process::start();
-        (0..=2).for_each(stdio::becomes_socket);
+        stdio::start();
         // Registered first, it runs last.
         // SAFETY: a function that takes nothing and stays loaded.
         unsafe { __cxa_at_quick_exit(quick_end, core::ptr::null_mut()) };

@@ -31,6 +31,10 @@ pub unsafe extern "C" fn setsockopt(
     if let Some(file) = file.filter(|_| done == 0 && len as usize >= size_of::<c_int>()) {
         // SAFETY: the kernel accepted `len` bytes there.
         options::after_set(&file, level, name, unsafe { value.cast::<c_int>().read_unaligned() });
+        if level == libc::SOL_SOCKET && len as usize >= size_of::<libc::timeval>() {
+            // SAFETY: as above.
+            options::after_timeout(&file, name, unsafe { value.cast::<i64>().read_unaligned() });
+        }
     }
     done
 }
@@ -77,6 +81,13 @@ pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_voi
             unsafe { argument.cast::<c_int>().write(value as c_int) };
             0
         }));
+    }
+    // SAFETY: FIOASYNC takes a pointer to an int.
+    let asks = || unsafe { argument.cast::<c_int>().as_ref() }.is_some_and(|on| *on != 0);
+    if request32 == libc::FIOASYNC
+        && let Some(Err(code)) = file.as_ref().filter(|_| asks()).map(|file| options::before_signals(file))
+    {
+        return answer(Err(code));
     }
     // SAFETY: the program's own call.
     let done = unsafe { real::ioctl(fd, request, argument) };

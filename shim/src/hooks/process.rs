@@ -1,5 +1,6 @@
 //! Processes: fork and its relatives.
 
+use super::stdio;
 use crate::fork;
 use crate::process;
 use crate::socket::close;
@@ -14,7 +15,7 @@ use preloop_sys::real;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fork() -> pid_t {
     // SAFETY: the program's own call.
-    fork::fork(|| unsafe { real::fork() })
+    stdio::hold(|| fork::fork(|| unsafe { real::fork() }))
 }
 
 /// vfork(2), run as fork: the child would share the memory of the library's tables.
@@ -24,7 +25,7 @@ pub unsafe extern "C" fn fork() -> pid_t {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfork() -> pid_t {
     // SAFETY: the program's own call.
-    fork::fork(|| unsafe { real::fork() })
+    stdio::hold(|| fork::fork(|| unsafe { real::fork() }))
 }
 
 /// forkpty(3).
@@ -39,7 +40,7 @@ pub unsafe extern "C" fn forkpty(
     size: *const libc::winsize,
 ) -> pid_t {
     // SAFETY: the program's own call.
-    fork::fork(|| unsafe { real::forkpty(main, name, mode, size) })
+    stdio::hold(|| fork::fork(|| unsafe { real::forkpty(main, name, mode, size) }))
 }
 
 /// daemon(3). Made of its parts, since the C library's parent would leave without being counted out.

@@ -1,23 +1,27 @@
-//! stdin, stdout and stderr on a socket. The C library reads and writes a stream's descriptor unseen; where a standard
-//! descriptor becomes a connection that may move, the stream is replaced by one that goes through the hooks. It follows
-//! the number, so that it serves whatever the program puts there later.
+//! stdin, stdout and stderr on a connection that the program before handed over. The C library reads and writes a stream's
+//! descriptor unseen, so the stream is replaced by one that goes through the hooks, before `main` could keep the old one.
+//! It follows the number, so that it serves whatever the program puts there later.
+//!
+//! Where a connection comes to stand at one of these numbers later, or the program has streams that cannot be replaced, it
+//! stays on TCP as long as it stands there (`crate::streams`).
 
 use super::{fd, io};
 use crate::fdtable;
-use crate::socket::sock::phase;
-use crate::socket::{clc, close};
-use core::ffi::{CStr, c_char, c_int, c_void};
+use crate::socket::close;
+use crate::streams;
+use core::ffi::{c_char, c_int, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use libc::{FILE, size_t, ssize_t};
+use preloop_image::elf;
 use preloop_sys::{Fd, real};
-use preloop_uapi::decline::Decline;
+use std::path::Path;
 
 /// `cookie_io_functions_t` of fopencookie(3).
 #[repr(C)]
 struct Functions {
     read: unsafe extern "C" fn(*mut c_void, *mut c_char, size_t) -> ssize_t,
     write: unsafe extern "C" fn(*mut c_void, *const c_char, size_t) -> ssize_t,
-    seek: Option<unsafe extern "C" fn(*mut c_void, *mut i64, c_int) -> c_int>,
+    seek: unsafe extern "C" fn(*mut c_void, *mut i64, c_int) -> c_int,
     close: unsafe extern "C" fn(*mut c_void) -> c_int,
 }
 
@@ -38,14 +42,19 @@ unsafe extern "C" {
     static mut stderr: *mut FILE;
     fn fopencookie(cookie: *mut c_void, mode: *const c_char, functions: Functions) -> *mut FILE;
     fn __flbf(stream: *mut FILE) -> c_int;
+    fn fflush_unlocked(stream: *mut FILE) -> c_int;
+    fn ftrylockfile(stream: *mut FILE) -> c_int;
+    fn funlockfile(stream: *mut FILE);
+    fn _IO_list_lock();
+    fn _IO_list_unlock();
 }
 
 /// The streams that stand in place of the C library's, by descriptor, and those in whose place they stand.
 static REPLACED: [AtomicPtr<FILE>; 3] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 3];
 static ORIGINAL: [AtomicPtr<FILE>; 3] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 3];
 
-/// libstdc++'s `std::ios_base::Init`: its streams keep the C library's as they were at the start.
-const CXX_STREAMS: &CStr = c"_ZNSt8ios_base4InitC1Ev";
+/// `_IO_UNBUFFERED`, of a FILE's flags.
+const UNBUFFERED: c_int = 2;
 
 unsafe extern "C" fn read(cookie: *mut c_void, buffer: *mut c_char, size: size_t) -> ssize_t {
     // SAFETY: the C library's buffer; the cookie is the descriptor.
@@ -66,29 +75,44 @@ unsafe extern "C" fn write(cookie: *mut c_void, bytes: *const c_char, size: size
     done as ssize_t
 }
 
+unsafe extern "C" fn seek(cookie: *mut c_void, position: *mut i64, whence: c_int) -> c_int {
+    // SAFETY: a plain number, and the C library's variable.
+    unsafe {
+        let reached = libc::lseek64(cookie as usize as Fd, *position, whence);
+        if reached < 0 {
+            return -1;
+        }
+        *position = reached;
+    }
+    0
+}
+
 unsafe extern "C" fn close_number(cookie: *mut c_void) -> c_int {
     // SAFETY: a plain number.
     unsafe { fd::close(cookie as usize as Fd) }
 }
 
-/// `fd`, 0 to 2, stands for a socket now: its stream reads and writes through the hooks, or the socket stays on TCP.
-pub fn becomes_socket(number: Fd) {
-    let Some(place) = usize::try_from(number).ok().and_then(|index| REPLACED.get(index)) else { return };
-    let Some(file) = fdtable::get(number).filter(|file| file.sock.phase() != phase::TCP) else { return };
-    if !place.load(Ordering::Acquire).is_null() {
-        return;
+/// At the start of a program: replaces the streams that stand on a connection, where that can be done.
+pub fn start() {
+    let on_socket = |number: &Fd| fdtable::get(*number).is_some();
+    let mut numbers = (0..=2).filter(on_socket).peekable();
+    let replaceable = || elf::look(Path::new("/proc/self/exe")).is_ok_and(|image| image.has_plain_streams());
+    if numbers.peek().is_some() && replaceable() {
+        numbers.for_each(replace);
     }
-    // SAFETY: streams of the C library, which a program sets up before it has threads that use them.
+}
+
+fn replace(number: Fd) {
+    // SAFETY: streams of the C library, which nobody uses before `main`.
     unsafe {
         let stream = variable(number);
-        let new = if may_replace(*stream) { make(number, *stream) } else { core::ptr::null_mut() };
-        if new.is_null() {
-            clc::pin(&file, Decline::OPTION);
-            return;
+        let new = if is_fresh(*stream) { make(number, *stream) } else { core::ptr::null_mut() };
+        if !new.is_null() {
+            ORIGINAL[number as usize].store(*stream, Ordering::Release);
+            REPLACED[number as usize].store(new, Ordering::Release);
+            *stream = new;
+            streams::are_served(number);
         }
-        ORIGINAL[number as usize].store(*stream, Ordering::Release);
-        place.store(new, Ordering::Release);
-        *stream = new;
     }
 }
 
@@ -101,35 +125,53 @@ fn variable(number: Fd) -> *mut *mut FILE {
     }
 }
 
-/// Whether the stream holds nothing, and nobody but its variable knows it.
+/// Whether the stream holds nothing.
 ///
 /// # Safety
 /// `stream` is null or one of the C library's.
-unsafe fn may_replace(stream: *mut FILE) -> bool {
-    // SAFETY: the caller's; dlsym is asked for a C string.
-    unsafe {
-        if stream.is_null() || !libc::dlsym(libc::RTLD_DEFAULT, CXX_STREAMS.as_ptr()).is_null() {
-            return false;
-        }
-        let buffers = &*stream.cast::<Buffers>();
-        buffers.read_next == buffers.read_end && buffers.write_base == buffers.write_next
-    }
+unsafe fn is_fresh(stream: *mut FILE) -> bool {
+    // SAFETY: the caller's.
+    unsafe { stream.cast::<Buffers>().as_ref() }
+        .is_some_and(|held| held.read_next == held.read_end && held.write_base == held.write_next)
 }
 
 /// # Safety
 /// `old` is a stream of the C library.
 unsafe fn make(number: Fd, old: *mut FILE) -> *mut FILE {
     let mode = if number == 0 { c"r" } else { c"w" };
-    let functions = Functions { read, write, seek: None, close: close_number };
+    let functions = Functions { read, write, seek, close: close_number };
     // SAFETY: the cookie is a number that the functions take for one; modes are those of setvbuf(3).
     unsafe {
         let new = fopencookie(number as usize as *mut c_void, mode.as_ptr(), functions);
-        if !new.is_null() && number == 2 {
-            libc::setvbuf(new, core::ptr::null_mut(), libc::_IONBF, 0);
-        } else if !new.is_null() && __flbf(old) != 0 {
-            libc::setvbuf(new, core::ptr::null_mut(), libc::_IOLBF, 0);
+        // Another library (stdbuf's) may have chosen how it is buffered.
+        let mode = if number == 2 || (*old.cast::<Buffers>()).flags & UNBUFFERED != 0 {
+            libc::_IONBF
+        } else if __flbf(old) != 0 {
+            libc::_IOLBF
+        } else {
+            libc::_IOFBF
+        };
+        if !new.is_null() && mode != libc::_IOFBF {
+            libc::setvbuf(new, core::ptr::null_mut(), mode, 0);
         }
         new
+    }
+}
+
+/// Runs fork while no thread is inside a flush of all streams, with the list of them locked: it may sleep there, in a
+/// replaced one, and wants locks of the library's afterwards that fork holds.
+pub fn hold(fork: impl FnOnce() -> c_int) -> c_int {
+    if REPLACED.iter().all(|place| place.load(Ordering::Acquire).is_null()) {
+        return fork();
+    }
+    // SAFETY: the lock is recursive, and the C library's own fork takes it too; it makes it anew in the child.
+    unsafe {
+        _IO_list_lock();
+        let child = fork();
+        if child != 0 {
+            _IO_list_unlock();
+        }
+        child
     }
 }
 
@@ -169,7 +211,7 @@ pub unsafe extern "C" fn fclose(stream: *mut FILE) -> c_int {
     unsafe {
         match number_of(stream) {
             // What it holds is written first, and then its descriptor closed, both through the hooks.
-            Some(number) => REPLACED[number as usize].store(core::ptr::null_mut(), Ordering::Release),
+            Some(number) => drop(restore(number)),
             None => before_unseen_close(stream),
         }
         real::fclose(stream)
@@ -188,15 +230,29 @@ unsafe fn before_unseen_close(stream: *mut FILE) {
     }
 }
 
-/// At the exit of the process, before its connections end: what the streams hold is sent.
+/// At the exit of the process, before its connections end: what the streams hold is sent. One that a thread is using is
+/// left to the C library.
 pub fn flush() {
-    for place in &REPLACED {
+    for place in &REPLACED[1..] {
         let stream = place.load(Ordering::Acquire);
-        if !stream.is_null() {
-            // SAFETY: a stream that was not closed.
-            unsafe { libc::fflush(stream) };
+        // SAFETY: a stream that was not closed, locked here.
+        unsafe {
+            if !stream.is_null() && ftrylockfile(stream) == 0 {
+                fflush_unlocked(stream);
+                funlockfile(stream);
+            }
         }
     }
+}
+
+/// The program finds the C library's own stream again, which is returned.
+fn restore(number: Fd) -> *mut FILE {
+    REPLACED[number as usize].store(core::ptr::null_mut(), Ordering::Release);
+    streams::are_not_served(number);
+    let original = ORIGINAL[number as usize].load(Ordering::Acquire);
+    // SAFETY: the variable of the C library, and what it held before.
+    unsafe { *variable(number) = original };
+    original
 }
 
 /// # Safety
@@ -211,10 +267,7 @@ unsafe fn reopen(stream: *mut FILE, real: impl FnOnce(*mut FILE) -> *mut FILE) -
         // A stream of fopencookie(3) cannot be opened anew; the original can, for it has the same number.
         libc::fflush(stream);
         close::before_close(number);
-        REPLACED[number as usize].store(core::ptr::null_mut(), Ordering::Release);
-        let original = ORIGINAL[number as usize].load(Ordering::Acquire);
-        *variable(number) = original;
-        real(original)
+        real(restore(number))
     }
 }
 

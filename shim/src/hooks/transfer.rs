@@ -52,9 +52,14 @@ pub unsafe extern "C" fn splice(
     // SAFETY: the program's own call.
     let mut kernel = || unsafe { real::splice(input, in_offset, out, out_offset, len, flags) };
     let nonblocking = flags & libc::SPLICE_F_NONBLOCK != 0;
-    match (fdtable::get(input), fdtable::get(out)) {
-        (Some(file), _) => transfer::splice_out(&file, out, len, nonblocking, &mut kernel).into_c(),
-        (None, Some(file)) => transfer::splice_in(&file, out, input, len, nonblocking, &mut kernel).into_c(),
-        (None, None) => kernel(),
-    }
+    let answer = match (fdtable::get(input), fdtable::get(out)) {
+        // The kernel refuses them: a socket has no offset, and one end must be a pipe.
+        (Some(_), Some(_)) => Answer::Kernel(kernel()),
+        (Some(_), None) if len == 0 || !in_offset.is_null() => Answer::Kernel(kernel()),
+        (None, Some(_)) if !out_offset.is_null() => Answer::Kernel(kernel()),
+        (Some(file), None) => transfer::splice_out(&file, out, len, nonblocking, &mut kernel),
+        (None, Some(file)) => transfer::splice_in(&file, out, input, len, nonblocking, &mut kernel),
+        (None, None) => Answer::Kernel(kernel()),
+    };
+    answer.into_c()
 }

@@ -3,6 +3,7 @@
 //! ring can never block whoever rings.
 
 use crate::process;
+use crate::socket::group;
 use preloop_sys::{Errno, Fd, process as system, unix};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -104,9 +105,23 @@ pub fn borrow() -> Result<Arc<Bell>, Errno> {
     }
 }
 
-/// Gives it back.
+/// Bells that are kept in any case for the next sleep, and the most that are.
+const FEW_IDLE: usize = 8;
+const MOST_IDLE: usize = 64;
+
+/// Whether one more bell than these may be kept: descriptors are the program's in the first place.
+fn keeps(idle: usize) -> bool {
+    idle < FEW_IDLE || idle < MOST_IDLE && (idle as u64) < system::limit(libc::RLIMIT_NOFILE) / 32
+}
+
+/// Gives it back. After many threads slept at once only some of their bells are kept.
 pub fn give_back(bell: Arc<Bell>) {
-    idle().push(bell);
+    let mut idle = idle();
+    if keeps(idle.len()) {
+        return idle.push(bell);
+    }
+    drop(idle);
+    group::all().iter().for_each(|group| group.leave_slot(&bell));
 }
 
 /// In a forked child: the parent's bells are not ours.

@@ -7,6 +7,7 @@ use crate::process;
 use crate::socket::file::OpenFile;
 use crate::socket::sock::{flag, phase};
 use crate::socket::{clc, close};
+use crate::{stats, streams};
 use core::net::SocketAddr;
 use preloop_sys::addr::RawAddr;
 use preloop_sys::{Fd, call, clock, tcp};
@@ -20,7 +21,7 @@ fn nonblock(flags: i32) -> u32 {
 
 /// The kernel gave a number out: what the table may still hold there was closed unseen.
 pub fn given_out(fd: Fd) {
-    if fork::is_inside() {
+    if fork::is_inside() || !fdtable::knows(fd) || process::is_uncounted() {
         return;
     }
     if let Some(stale) = fdtable::set(fd, None) {
@@ -54,10 +55,11 @@ fn is_local(fd: Fd, peer: SocketAddr) -> bool {
         })
 }
 
-fn becomes_connection(file: &OpenFile, local: bool) {
+fn becomes_connection(file: &OpenFile, fd: Fd, peer: SocketAddr) {
+    stats::begins(file.sock, file.is_active(), || Some((call::local_addr(fd)?, peer)));
     file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
     file.sock.began_at.store(clock::now(), Ordering::Relaxed);
-    if local {
+    if is_local(fd, peer) {
         file.sock.phase.store(phase::ELIGIBLE, Ordering::Release);
     } else {
         file.sock.decline(Decline::NO_SMCD_DEVICE);
@@ -73,24 +75,26 @@ pub fn connects(file: &OpenFile, fd: Fd, to: &RawAddr) {
     // Of an earlier attempt that failed.
     file.sock.lower(flag::FIN | flag::ERROR);
     file.sock.raise(flag::ACTIVE);
-    becomes_connection(file, is_local(fd, peer));
+    becomes_connection(file, fd, peer);
 }
 
 /// A connection was accepted.
 pub fn accepted(listener: Fd, fd: Fd, from: &RawAddr, flags: i32) {
     let Some(peer) = from.inet() else { return };
     let listener = fdtable::get(listener).map(|listener| listener.sock);
-    let smc = listener.map_or(0, |listener| listener.flags.load(Ordering::Relaxed) & flag::AF_SMC);
-    let Some(file) = OpenFile::enter(fd, nonblock(flags) | smc) else { return };
+    const INHERITED: u32 = flag::AF_SMC | flag::RX_AT_ONCE | flag::TX_AT_ONCE;
+    let inherited = listener.map_or(0, |listener| listener.flags.load(Ordering::Relaxed) & INHERITED);
+    let Some(file) = OpenFile::enter(fd, nonblock(flags) | inherited) else { return };
     // Options of the listener are the connection's, too.
     if let Some(listener) = listener {
         file.sock.low_water.store(listener.low_water.load(Ordering::Relaxed), Ordering::Relaxed);
         if listener.phase() == phase::TCP {
             file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
+            stats::begins(file.sock, false, || Some((call::local_addr(fd)?, peer)));
             return file.sock.decline(Decline::OPTION);
         }
     }
-    becomes_connection(&file, is_local(fd, peer));
+    becomes_connection(&file, fd, peer);
 }
 
 /// connect(AF_UNSPEC) takes the connection away: the socket may be used anew, on TCP.
@@ -100,7 +104,8 @@ pub fn disconnects(file: &OpenFile) -> bool {
 
 /// `new` is a duplicate of `old`, made by the kernel.
 pub fn duplicated(old: Fd, new: Fd) {
-    if fork::is_inside() {
+    let is_ours = fdtable::knows(old) || fdtable::knows(new);
+    if fork::is_inside() || !is_ours || process::is_uncounted() {
         return;
     }
     if let Some(set) = fdtable::epoll(old) {
@@ -112,7 +117,10 @@ pub fn duplicated(old: Fd, new: Fd) {
     if let Some(file) = &file {
         file.descriptors.fetch_add(1, Ordering::AcqRel);
     }
-    if let Some(stale) = fdtable::set(new, file) {
+    if let Some(stale) = fdtable::set(new, file.clone()) {
         close::forget_unseen(&stale, new);
+    }
+    if let Some(file) = file.filter(|file| new <= 2 && streams::may_use(file)) {
+        clc::put_off(&file);
     }
 }

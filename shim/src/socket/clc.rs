@@ -22,6 +22,8 @@ use crate::socket::file::{OpenFile, Watcher};
 use crate::socket::group::{Group, Peer};
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, phase};
+use crate::socket::users;
+use crate::{stats, streams};
 use preloop_shm::lock::Held;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
 use preloop_sys::unix::{self, Inner};
@@ -41,6 +43,13 @@ pub fn step(file: &OpenFile, fd: Fd, sends: bool) {
     let sock = file.sock;
     let alone = || sock.holders.load(Ordering::Acquire) == 1;
     if !alone() {
+        let (sent, received) = calls(sock);
+        if (sent + received).is_power_of_two() {
+            users::count_out_the_dead(sock);
+        }
+        return;
+    }
+    if streams::may_use(file) {
         return;
     }
     // Another thread is at it: this call need not wait.
@@ -50,8 +59,13 @@ pub fn step(file: &OpenFile, fd: Fd, sends: bool) {
             return if withdraw(file) { give_up(file, Decline::INTERNAL) } else { established(file) };
         }
         // A fork that began meanwhile has counted its child before it put the handshake off.
+        if !alone() {
+            return;
+        }
+        // Who accepted it may have left it to a child.
+        sock.listing.pid.store(process::pid(), Ordering::Relaxed);
+        sock.listing.fd.store(fd, Ordering::Relaxed);
         match (sock.phase(), file.is_active()) {
-            _ if !alone() => {}
             (phase::ELIGIBLE | phase::PROPOSED, _) if process::is_confined() => give_up(file, Decline::CONFIGURATION),
             (phase::ELIGIBLE, true) => propose(file, fd, sends),
             (phase::PROPOSED, _) => look_into_mailbox(file, fd),
@@ -113,6 +127,7 @@ fn propose(file: &OpenFile, fd: Fd, sends: bool) {
             file.sock.began.store(sent + received, Ordering::Relaxed);
             file.sock.began_at.store(clock::now(), Ordering::Relaxed);
             file.sock.phase.store(phase::PROPOSED, Ordering::Release);
+            stats::proposed(file.sock);
         }
         // Somebody squats the name, or descriptors are exhausted.
         Err(Errno::EADDRINUSE) => give_up(file, Decline::SYNCHRONISATION),
@@ -265,6 +280,7 @@ fn offer(file: &OpenFile, fd: Fd) -> Result<(), Option<Decline>> {
     file.sock.listing.cookie.store(cookie, Ordering::Relaxed);
     file.sock.began.store(sent + received, Ordering::Relaxed);
     file.sock.phase.store(phase::OFFERED, Ordering::Release);
+    stats::offered(file.sock);
     Ok(())
 }
 
@@ -343,6 +359,7 @@ fn established(file: &OpenFile) {
     listing.mode.store(mode::SMCD, Ordering::Relaxed);
     file.confirm();
     sock.phase.store(phase::SMC, Ordering::Release);
+    stats::agreed(sock);
     hang_up(file);
     log::debug(format_args!("connection {:#x} runs on SMC-D", listing.cookie.load(Ordering::Relaxed)));
 }

@@ -8,6 +8,7 @@ use crate::socket::epoll;
 use crate::socket::file::OpenFile;
 use crate::socket::sock::{flag, phase};
 use crate::socket::tx;
+use crate::stats;
 use preloop_sys::{Errno, Fd, call};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::ring::shut;
@@ -29,6 +30,7 @@ pub enum Shutdown {
 /// ENOTCONN.
 pub fn shutdown(file: &OpenFile, fd: Fd, how: i32) -> Result<Shutdown, Errno> {
     let sock = file.sock;
+    stats::shuts(sock);
     if sock.phase() < phase::SMC {
         if sock.phase() == phase::INIT || clc::pin(file, Decline::OPTION) {
             return Ok(Shutdown::Kernel);
@@ -70,7 +72,8 @@ pub fn shutdown(file: &OpenFile, fd: Fd, how: i32) -> Result<Shutdown, Errno> {
 
 /// A descriptor is about to be closed by the program: afterwards the table does not know it. The caller closes it.
 pub fn before_close(fd: Fd) {
-    if fork::is_inside() {
+    // A child that shares this memory (CLONE_VM) closes its own descriptor.
+    if fork::is_inside() || !fdtable::knows(fd) || process::is_uncounted() {
         return;
     }
     if let Some(file) = fdtable::set(fd, None) {
@@ -83,9 +86,6 @@ pub fn before_close(fd: Fd) {
 
 /// A descriptor, no longer in the table, is about to be closed.
 fn forget(file: &OpenFile, fd: Fd) {
-    if process::is_uncounted() {
-        return;
-    }
     if file.descriptors.fetch_sub(1, Ordering::AcqRel) > 1 {
         if let Some(other) = file.leave_fd(fd) {
             epoll::forget_number(file, fd, other);
@@ -125,6 +125,9 @@ pub fn end_in_process(file: &OpenFile, fd: Option<Fd>) {
     }
     clc::put_off(file);
     let Some(last) = file.end() else { return };
+    if last {
+        stats::ends(file.sock);
+    }
     epoll::forget_file(file, last);
     if let Some(link) = file.link().filter(|_| last) {
         if let Some(fd) = fd.filter(|_| leaves_unread(file)) {
@@ -161,6 +164,9 @@ pub fn process_ends() {
         let offered = file.sock.phase() == phase::OFFERED;
         let link = if offered { file.offered().filter(|link| !link.withdraw()) } else { file.link().cloned() };
         let Some(last) = file.end() else { return };
+        if last {
+            stats::ends(file.sock);
+        }
         if let Some(link) = link.as_ref().filter(|_| last) {
             if leaves_unread(&file) {
                 call::linger_zero(fd);

@@ -7,6 +7,7 @@ use crate::socket::bell::Bell;
 use crate::socket::epoll::Set;
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, flag};
+use crate::socket::users;
 use preloop_shm::arena;
 use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
@@ -39,8 +40,6 @@ pub struct OpenFile {
     left: AtomicBool,
     /// A fork brought it here, perhaps with owners that do not exist in this process.
     inherited: AtomicBool,
-    /// The program names it in what a child is to do with its descriptors (posix_spawn_file_actions_adddup2(3)).
-    pub is_for_child: AtomicBool,
     /// The library's own descriptor, for calls that go on after the program closed all of its, or -1.
     kept: AtomicI32,
     /// The handshake's Unix sockets, or -1: the active side's mailbox, and the connection between the two.
@@ -83,6 +82,7 @@ impl OpenFile {
     }
 
     fn know(sock: &'static Sock, fd: Fd) -> Counted<Self> {
+        users::enlist(sock);
         if fd >= 0 {
             sock.listing.pid.store(process::pid(), Ordering::Relaxed);
             sock.listing.fd.store(fd, Ordering::Relaxed);
@@ -94,7 +94,6 @@ impl OpenFile {
             ended: AtomicBool::new(false),
             left: AtomicBool::new(false),
             inherited: AtomicBool::new(false),
-            is_for_child: AtomicBool::new(false),
             kept: AtomicI32::new(-1),
             mailbox: AtomicI32::new(-1),
             clc: AtomicI32::new(-1),
@@ -193,7 +192,34 @@ impl OpenFile {
     /// This process counts no more among the holders. Answers once, whether it was the last of them.
     pub fn end(&self) -> Option<bool> {
         let first = !self.ended.swap(true, std::sync::atomic::Ordering::AcqRel);
-        first.then(|| self.sock.holders.fetch_sub(1, Ordering::AcqRel) == 1)
+        first.then(|| {
+            users::ends(self.sock);
+            let last = self.sock.holders.fetch_sub(1, Ordering::AcqRel) == 1;
+            last || users::count_out_the_dead(self.sock).last_holder
+        })
+    }
+
+    /// Whether this process is the only holder.
+    pub fn is_last(&self) -> bool {
+        self.sock.holders.load(Ordering::Acquire) == 1
+    }
+
+    /// Another program takes the process over, and the kernel closes the descriptors: it counts no more, neither as a
+    /// holder nor as a user.
+    pub fn leaves_for_exec(&self) {
+        if !self.ended.swap(true, std::sync::atomic::Ordering::AcqRel) {
+            users::leaves(self.sock);
+            self.sock.holders.fetch_sub(1, Ordering::AcqRel);
+            self.sock.users.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// That failed.
+    pub fn returns_from_exec(&self) {
+        self.sock.users.fetch_add(1, Ordering::AcqRel);
+        self.sock.holders.fetch_add(1, Ordering::AcqRel);
+        users::enlist(self.sock);
+        self.ended.store(false, std::sync::atomic::Ordering::Release);
     }
 
     /// Whether [`end`](Self::end) has answered.
@@ -232,7 +258,9 @@ impl OpenFile {
         if self.left.swap(true, std::sync::atomic::Ordering::AcqRel) {
             return;
         }
-        let last = self.sock.users.fetch_sub(1, Ordering::AcqRel) == 1;
+        users::leaves(self.sock);
+        let last =
+            self.sock.users.fetch_sub(1, Ordering::AcqRel) == 1 || users::count_out_the_dead(self.sock).last_user;
         if let Ok(link) = self.link.try_read()
             && let Some(link) = &*link
         {

@@ -248,6 +248,13 @@ impl Group {
         (memfd >= 0).then_some(memfd)
     }
 
+    /// Closes its memfd, unless the peer has yet to get it; answers whether there was one.
+    pub fn does_without_memfd(&self) -> bool {
+        let memfd = if self.met.load(Ordering::Relaxed) { self.memfd.swap(-1, Ordering::Relaxed) } else { -1 };
+        process::disown(memfd);
+        memfd >= 0
+    }
+
     /// What forked siblings share of it.
     pub fn index(&self) -> &'static GroupIndex {
         self.index

@@ -14,6 +14,8 @@ pub mod options;
 pub mod poll;
 pub mod rx;
 pub mod sock;
+pub mod spare;
 pub mod transfer;
 pub mod tx;
+pub mod users;
 pub mod wait;

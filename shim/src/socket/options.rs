@@ -11,11 +11,12 @@ use preloop_uapi::sync::Ordering;
 
 /// Options that shared memory cannot carry: set before, they pin a connection to TCP; afterwards they fail.
 /// (TCP_REPAIR 19, TCP_MD5SIG 14, TCP_ULP 31, TCP_MD5SIG_EXT 32, TCP_INQ 36, TCP_AO_* 38 to 40; SO_TIMESTAMP 29 and 63,
-/// SO_TIMESTAMPNS 35 and 64, SO_TIMESTAMPING 37 and 65, SO_ZEROCOPY 60, SO_ATTACH_FILTER 26, SO_ATTACH_BPF 50.)
+/// SO_TIMESTAMPNS 35 and 64, SO_TIMESTAMPING 37 and 65, SO_ZEROCOPY 60, SO_ATTACH_FILTER 26, SO_ATTACH_BPF 50,
+/// SO_PEEK_OFF 42.)
 fn pins(level: i32, name: i32) -> bool {
     match level {
         libc::IPPROTO_TCP => matches!(name, 14 | 19 | 31 | 32 | 36 | 38..=40),
-        libc::SOL_SOCKET => matches!(name, 26 | 29 | 35 | 37 | 50 | 60 | 63 | 64 | 65),
+        libc::SOL_SOCKET => matches!(name, 26 | 29 | 35 | 37 | 42 | 50 | 60 | 63 | 64 | 65),
         _ => false,
     }
 }
@@ -45,6 +46,24 @@ pub fn before_get(file: &OpenFile, level: i32, name: i32) -> Result<(), Errno> {
     } else {
         Err(Errno::EOPNOTSUPP)
     }
+}
+
+/// After the kernel took a time-out that begins with these seconds: old options and new ones (66, 67).
+pub fn after_timeout(file: &OpenFile, name: i32, seconds: i64) {
+    let passed = match name {
+        libc::SO_RCVTIMEO | 66 => flag::RX_AT_ONCE,
+        libc::SO_SNDTIMEO | 67 => flag::TX_AT_ONCE,
+        _ => return,
+    };
+    file.sock.put(passed, seconds < 0);
+}
+
+/// Before fcntl(F_SETFL) or ioctl(FIOASYNC) asks for signals: the kernel sends none for what comes through shared memory.
+///
+/// # Errors
+/// EOPNOTSUPP when it comes too late.
+pub fn before_signals(file: &OpenFile) -> Result<(), Errno> {
+    if clc::pin(file, Decline::OPTION) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
 }
 
 /// After fcntl(F_SETFL) or ioctl(FIONBIO).

@@ -10,7 +10,7 @@ use crate::socket::tx;
 use crate::socket::wait::{self, Deadline, Sleeper};
 use preloop_shm::counted::Counted;
 use preloop_sys::sleep::{self, SignalMask};
-use preloop_sys::{Errno, Fd, clock};
+use preloop_sys::{Errno, Fd, call, clock};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
@@ -91,7 +91,9 @@ pub fn look(file: &OpenFile) -> View {
         }
         Some(readable) => {
             ended = readable.ended;
-            view.bits |= if readable.now { IN } else { 0 } | if ended { RDHUP } else { 0 };
+            // It may have been learned just now; what it means is among the bits.
+            view.end_known |= ended && sock.has(flag::FIN);
+            view.bits |= if readable.now { IN } else { 0 } | if ended { RDHUP } else { 0 } | readable.reset;
         }
     }
     if !sock.tx_in_ring() {
@@ -101,6 +103,10 @@ pub fn look(file: &OpenFile) -> View {
     }
     if ended && sock.has(flag::TX_SHUT) {
         view.bits |= libc::POLLHUP as u32;
+    }
+    if sock.has(flag::ERROR) {
+        // The error is told once, the hang-up for ever: only the kernel knows which is left.
+        view.bits |= call::poll_now(file.fd(), 0) as u16 as u32 & ALWAYS;
     }
     view
 }
@@ -151,8 +157,7 @@ impl Polled<'_> {
     fn run(&mut self, deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
         loop {
             if self.look() {
-                self.ask(Some(0), mask, &mut || {})?;
-                return Ok(self.count());
+                return self.report();
             }
             let expired = deadline.is_some_and(|deadline| clock::now() >= deadline);
             if !expired && self.spin(deadline) {
@@ -162,12 +167,21 @@ impl Polled<'_> {
                 self.ask(Some(0), mask, &mut || {})?;
                 return Ok(self.count());
             }
-            self.sleep(deadline, mask)?;
+            if let Err(errno) = self.sleep(deadline, mask) {
+                // What is there is reported first; the signal was handled.
+                return if errno == Errno::EINTR && self.look() { self.report() } else { Err(errno) };
+            }
             let count = self.count();
             if count > 0 {
                 return Ok(count);
             }
         }
+    }
+
+    /// Some connection has something to report: so may other descriptors. A signal that waits does not keep that back.
+    fn report(&mut self) -> Result<usize, Errno> {
+        self.ask(Some(0), SignalMask::NONE, &mut || {})?;
+        Ok(self.count())
     }
 
     /// Looks at every connection; `true` when one has something to report already.

@@ -1,6 +1,7 @@
 //! A TCP socket as forked siblings share it: everything that belongs to the open file description and not to one
 //! process. It lives in the arena from the socket's birth; no peer has this memory.
 
+use crate::stats;
 use preloop_shm::lock::RobustLock;
 use preloop_smc::ring::{Receiver, Sender};
 use preloop_uapi::decline::Decline;
@@ -41,6 +42,10 @@ pub mod flag {
     pub const RESET_TOLD: u32 = 64;
     /// Something was sent since the last receive, while the proposal stood.
     pub const ASKED: u32 = 256;
+    /// SO_RCVTIMEO was set to less than no time: calls do not wait. The kernel shows it as no limit.
+    pub const RX_AT_ONCE: u32 = 1024;
+    /// SO_SNDTIMEO was.
+    pub const TX_AT_ONCE: u32 = 2048;
     /// The program opened it as AF_SMC.
     pub const AF_SMC: u32 = 512;
     /// The peer stored something impossible: the connection is aborted.
@@ -73,6 +78,8 @@ pub struct Sock {
     pub holders: AtomicU32,
     /// Processes that use this slot: those that hold a descriptor, or have a call under way.
     pub users: AtomicU32,
+    /// Who they are, as far as there is room: see [`crate::socket::users`].
+    pub pids: [AtomicU32; 8],
     /// Calls that sent something, before the connection moved.
     pub sends: AtomicU32,
     /// Calls that received something, before the connection moved.
@@ -154,6 +161,7 @@ impl Sock {
         self.listing.decline.store(why.0, Ordering::Relaxed);
         self.listing.mode.store(mode::TCP, Ordering::Relaxed);
         self.phase.store(phase::TCP, Ordering::Release);
+        stats::stays(self, why);
     }
 
     /// Whether what this end sends goes into the ring.

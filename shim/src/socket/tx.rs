@@ -6,11 +6,12 @@ use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, flag, phase};
 use crate::socket::wait;
+use crate::stats;
 use preloop_shm::copy::{Buffers, Ring, Store};
 use preloop_shm::counted::Counted;
 use preloop_shm::lock::Held;
 use preloop_smc::ring::{Broken, Span};
-use preloop_sys::{Errno, Fd, call, cancel, clock, process, tcp};
+use preloop_sys::{Errno, Fd, call, cancel, clock, errno, process, tcp};
 use preloop_uapi::ring::shut;
 use preloop_uapi::sync::{Ordering, fence};
 
@@ -60,7 +61,11 @@ impl Source for &Buffers<'_> {
 pub fn send(file: &Counted<OpenFile>, fd: Fd, source: &mut dyn Source, flags: i32, kernel: Kernel<'_>) -> Answer {
     match route(file, fd, flags) {
         Route::Ring => send_through_ring(file, fd, source, flags, kernel),
-        Route::Kernel => Answer::Kernel(kernel()),
+        Route::Kernel => {
+            let answer = kernel();
+            stats::sent_on_tcp(file.sock, answer > 0);
+            Answer::Kernel(answer)
+        }
         Route::Counted => {
             let answer = cancel::run(&mut || leave_kernel(file.sock, false), kernel);
             leave_kernel(file.sock, answer > 0);
@@ -162,6 +167,7 @@ pub fn try_to_move(file: &OpenFile, fd: Fd) {
         Some(count) => {
             link.own().tx.switch_at.store(count + 1, Ordering::Release);
             sock.tx_state.store(MOVED, Ordering::Release);
+            stats::moved(sock);
         }
         None => {
             sock.move_failures.fetch_add(1, Ordering::Relaxed);
@@ -219,7 +225,12 @@ fn send_through_ring(
             Err(errno) => break errno,
             Ok(Sending::Done) => return Answer::Ours(Ok(sent)),
             Ok(Sending::PeerClosed) if sent == 0 && (deadline.is_none() || file.is_at(number)) => {
-                return Answer::Kernel(kernel());
+                let answer = kernel();
+                // TCP calls a reset of a half-closed connection so. Of this one the kernel's socket saw no half-close.
+                if answer < 0 && errno::get() == Errno::ECONNRESET && link.peer().tx.shut.load(Ordering::Acquire) != 0 {
+                    break Errno::EPIPE;
+                }
+                return Answer::Kernel(answer);
             }
             Ok(Sending::PeerClosed) if sent == 0 => break Errno::EPIPE,
             Ok(Sending::PeerClosed) => return Answer::Ours(Ok(sent)),
@@ -230,7 +241,7 @@ fn send_through_ring(
             },
             Ok(Sending::Full) => {}
         }
-        let until = *deadline.get_or_insert_with(|| wait::deadline_of(fd, libc::SO_SNDTIMEO));
+        let until = *deadline.get_or_insert_with(|| wait::deadline_of(file, fd, libc::SO_SNDTIMEO));
         if let Err(errno) = wait_for_room(file, link, fd, until, sent == 0) {
             break errno;
         }
@@ -278,7 +289,9 @@ fn put(file: &OpenFile, link: &Link, fd: Fd, source: &mut dyn Source, sent: &mut
 fn ended(file: &OpenFile, link: &Link, fd: Fd) -> Result<Option<Sending>, Errno> {
     let sock = file.sock;
     if sock.has(flag::TX_SHUT) {
-        return Err(Errno::EPIPE);
+        // An error that the kernel has to tell comes first, once.
+        let pending = call::int_option(fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0);
+        return Err(if pending == 0 { Errno::EPIPE } else { Errno::new(pending) });
     }
     if sock.has(flag::BROKEN) {
         return Err(Errno::ECONNRESET);

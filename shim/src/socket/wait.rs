@@ -4,6 +4,7 @@
 //! wake it as they wake any socket. Nothing here has a time-out of its own: what the program did not limit sleeps until
 //! something happens.
 
+use crate::process;
 use crate::signals;
 use crate::socket::bell::{self, Bell};
 use crate::socket::file::{OpenFile, Watcher};
@@ -27,8 +28,10 @@ const SHORT_SLEEP: u64 = 120_000;
 pub type Deadline = Option<u64>;
 
 /// The deadline that SO_RCVTIMEO or SO_SNDTIMEO of a socket gives a call that starts to wait now.
-pub fn deadline_of(fd: Fd, option: i32) -> Deadline {
+pub fn deadline_of(file: &OpenFile, fd: Fd, option: i32) -> Deadline {
+    let passed = if option == libc::SO_RCVTIMEO { flag::RX_AT_ONCE } else { flag::TX_AT_ONCE };
     match call::timeout_option(fd, option) {
+        0 if file.sock.has(passed) => Some(0),
         0 => None,
         nanoseconds => Some(clock::now().saturating_add(nanoseconds)),
     }
@@ -195,6 +198,9 @@ pub fn sleep(
 
 /// The deadline, cut to the next look of a waiter that cannot be rung.
 pub fn sooner(deadline: Deadline) -> Deadline {
+    if process::settings().unbounded_waits {
+        return deadline;
+    }
     let soon = clock::now() + DEAF_NANOSECONDS;
     Some(deadline.map_or(soon, |deadline| deadline.min(soon)))
 }

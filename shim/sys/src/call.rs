@@ -93,14 +93,36 @@ pub fn read(fd: Fd, bytes: &mut [u8]) -> Answer {
     raw!(read, fd, bytes.as_mut_ptr(), bytes.len())
 }
 
-/// `memfd_create(2)`, close-on-exec.
+/// `memfd_create(2)`, close-on-exec, to be sealed.
 pub fn memfd(name: &core::ffi::CStr) -> Result<Fd, Errno> {
-    raw!(memfd_create, name.as_ptr(), libc::MFD_CLOEXEC).map(|fd| fd as Fd)
+    raw!(memfd_create, name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING).map(|fd| fd as Fd)
+}
+
+/// Adds seals to a memfd.
+pub fn seal(fd: Fd, seals: c_int) -> Result<(), Errno> {
+    raw!(fcntl, fd, libc::F_ADD_SEALS, seals).map(drop)
+}
+
+/// The seals of a memfd.
+pub fn seals(fd: Fd) -> Result<c_int, Errno> {
+    raw!(fcntl, fd, libc::F_GET_SEALS, 0).map(|seals| seals as c_int)
 }
 
 /// Sets a file's position to its start.
 pub fn rewind(fd: Fd) -> Result<(), Errno> {
     raw!(lseek, fd, 0, libc::SEEK_SET).map(drop)
+}
+
+/// Appends bytes to a file, made where there is none, in one write.
+///
+/// # Errors
+/// Those of `open(2)` and `write(2)`.
+pub fn append(path: &core::ffi::CStr, bytes: &[u8]) -> Answer {
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
+    let fd = raw!(openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o666)? as Fd;
+    let answer = write(fd, bytes);
+    close(fd);
+    answer
 }
 
 /// `close(2)`.

@@ -18,6 +18,7 @@ unsafe extern "C" {
     fn _pthread_cleanup_push(buffer: *mut Buffer, routine: unsafe extern "C" fn(*mut c_void), argument: *mut c_void);
     fn _pthread_cleanup_pop(buffer: *mut Buffer, execute: c_int);
     fn pthread_testcancel();
+    fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
 }
 
 /// Runs `call`, which may be a cancellation point; if this thread is cancelled inside, `cancelled` runs and nothing after
@@ -43,4 +44,28 @@ pub fn run<R>(mut cancelled: &mut dyn FnMut(), call: impl FnOnce() -> R) -> R {
 pub fn point() {
     // SAFETY: as in `run`: nothing on the way needs to run.
     unsafe { pthread_testcancel() };
+}
+
+/// While it lives this thread is not cancelled: what it holds would never be let go.
+#[derive(Debug)]
+pub struct Uncancellable {
+    before: c_int,
+}
+
+impl Uncancellable {
+    /// From now on.
+    pub fn begin() -> Self {
+        const DISABLE: c_int = 1;
+        let mut before = 0;
+        // SAFETY: room for the state before.
+        unsafe { pthread_setcancelstate(DISABLE, &raw mut before) };
+        Self { before }
+    }
+}
+
+impl Drop for Uncancellable {
+    fn drop(&mut self) {
+        // SAFETY: the state that the thread had; null is for "do not tell".
+        unsafe { pthread_setcancelstate(self.before, core::ptr::null_mut()) };
+    }
 }

@@ -11,6 +11,12 @@ pub fn pid() -> u32 {
     unsafe { libc::getpid() as u32 }
 }
 
+/// Whether the parent is in another pid namespace, an outer one.
+pub fn parent_is_elsewhere() -> bool {
+    // SAFETY: takes no arguments.
+    unsafe { libc::getppid() == 0 }
+}
+
 /// A number of this thread, which is never 0.
 pub fn this_thread() -> usize {
     // SAFETY: takes no arguments.

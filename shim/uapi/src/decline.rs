@@ -32,4 +32,24 @@ impl Decline {
     pub const PEER_DECLINED: Self = Self(0x0500_0000);
     /// The library itself failed.
     pub const INTERNAL: Self = Self(0x0999_0000);
+
+    /// The code in words; empty for [`Decline::NONE`].
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::NONE => "",
+            Self::MEMORY => "memory or descriptors are exhausted",
+            Self::TIMEOUT => "the peer did not answer in time",
+            Self::CONFIGURATION => "settings forbid it",
+            Self::PEER_NO_SMC => "the peer has no SMC",
+            Self::NO_SMCD_DEVICE => "the peer is outside this network namespace",
+            Self::BAD_RMBE => "the offered memory is not valid",
+            Self::OPTION => "a socket option or call that shared memory cannot carry",
+            Self::VERSION => "the peer speaks another version",
+            Self::TOO_MANY_DMBS => "the link group is full",
+            Self::SYNCHRONISATION => "the ends disagree about the handshake",
+            Self::PEER_DECLINED => "the peer declined",
+            Self::INTERNAL => "the library failed",
+            Self(_) => "unknown",
+        }
+    }
 }

@@ -12,6 +12,10 @@ pub const PRELOOP_IO_URING: &str = "PRELOOP_IO_URING";
 pub const PRELOOP_LETTER: &str = "PRELOOP_LETTER";
 /// The dynamic loader's list of libraries to preload.
 pub const LD_PRELOAD: &str = "LD_PRELOAD";
+/// File to which each event in the life of a connection's end appends a line, for tests.
+pub const PRELOOP_STATS: &str = "PRELOOP_STATS";
+/// `1` lets waiters that cannot be rung sleep without a bound, for tests: a lost wake-up then hangs.
+pub const PRELOOP_UNBOUNDED_WAITS: &str = "PRELOOP_UNBOUNDED_WAITS";
 /// Path of the library, for launchers that should not look beside themselves.
 pub const PRELOOP_LIB: &str = "PRELOOP_LIB";
 /// File name of the library.

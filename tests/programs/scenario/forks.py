@@ -90,6 +90,46 @@ def shared_after_client(at):
     say("end", peer.recv(1))
 
 
+def killed(child):
+    """Kills a child, which has said that it is ready."""
+    os.kill(child, signal.SIGKILL)
+    say("killed", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def sleeping_child():
+    """A child that has what its parent has, and sleeps."""
+    ready, tell = os.pipe()
+    child = in_child(lambda: (os.write(tell, b"x"), time.sleep(60)))
+    os.read(ready, 1)
+    return child
+
+
+def killed_child_server(at):
+    """A child that was killed holds nothing: a connection from before then moves, and the last close of one that has moved
+    is the end, a reset where bytes are unread."""
+    fresh = at.open()
+    at.warm(fresh, 1)
+    killed(sleeping_child())
+    at.warm(fresh, 60)
+    child = sleeping_child()
+    at.meet("send")
+    at.meet("sent")
+    killed(child)
+    fresh.close()
+    at.meet("closed")
+
+
+def killed_child_client(at):
+    fresh = at.open()
+    at.warm(fresh, 1)
+    at.warm(fresh, 60)
+    at.meet("send")
+    fresh.sendall(b"never read")
+    at.meet("sent")
+    at.meet("closed")
+    say("end", attempt(fresh.recv, 1))
+
+
 def handshake_meets_fork(at):
     """Children come and go while the handshake is under way and the stream flows: an offer is withdrawn at the moment at
     which the other end may confirm it."""

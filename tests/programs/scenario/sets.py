@@ -397,3 +397,46 @@ def first_one_client(at):
 def first_one_server(at):
     at.moved()
     at.meet("over")
+
+
+def told(epoll):
+    """Everything that the set says in a moment, as one."""
+    together = 0
+    while got := bits(epoll):
+        for events in got:
+            together |= events
+    return together
+
+
+def end_behind_tcp_client(at):
+    """The peer moves and ends its stream while its first bytes still lie in TCP: whoever reads all of it with one call,
+    and takes the short answer for a sign that an edge will tell of anything more, is told of the end."""
+    for rounds in range(2, 20):
+        peer = at.open()
+        peer.setblocking(False)
+        epoll = select.epoll()
+        epoll.register(peer, IN | RDHUP | ET)
+        for _ in range(rounds):
+            peer.send(b"request")
+            at.meet("asked")
+            at.meet("answered")
+        at.meet("ended")
+        events = told(epoll)
+        data = peer.recv(1 << 16)
+        events |= told(epoll)
+        say(rounds, data.count(b"answer") == rounds, "told of the end:", bool(events & RDHUP), peer.recv(1))
+        peer.close()
+
+
+def end_behind_tcp_server(at):
+    for rounds in range(2, 20):
+        peer = at.open()
+        for _ in range(rounds):
+            at.meet("asked")
+            exactly(peer, 7)
+            peer.sendall(b"answer")
+            at.meet("answered")
+        peer.shutdown(socket.SHUT_WR)
+        at.meet("ended")
+        peer.recv(1)
+        peer.close()

@@ -164,3 +164,16 @@ def receive_many_server(at):
     peer.sendall(b"0123456789")
     at.meet("sent")
     time.sleep(0.3)
+
+
+def receive_many_at_end_client(at):
+    peer = at.moved()
+    at.meet("closed")
+    headers, _kept = messages([ctypes.create_string_buffer(4) for _ in range(5)])
+    say(LIBC.recvmmsg(peer.fileno(), headers, 5, 0, None), [header.len for header in headers])
+
+
+def receive_many_at_end_server(at):
+    with at.moved() as peer:
+        peer.sendall(b"0123456789")
+    at.meet("closed")

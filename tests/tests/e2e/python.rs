@@ -1,11 +1,12 @@
-//! Python: its web server with one request per connection, and a dialogue in which the server speaks first.
+//! Python: its web server with one request per connection, a dialogue in which the server speaks first, and a server
+//! that forks for each connection.
 
 use anyhow::{Result, ensure};
 use preloop_tests::checksum::random_file;
 use preloop_tests::scene::Scene;
 use preloop_tests::{ports, programs};
 
-in_every_world!(http_server, server_speaks_first);
+in_every_world!(http_server, server_speaks_first, server_forks);
 
 fn http_server(scene: &Scene) -> Result<()> {
     const FILES: u64 = 20;
@@ -42,4 +43,19 @@ fn server_speaks_first(scene: &Scene) -> Result<()> {
     observer.expect(1)?;
     ensure!(client == server, "the ends heard different things:\n{client}{server}");
     Ok(())
+}
+
+/// Every child has its connection under the same number; all must be listed.
+fn server_forks(scene: &Scene) -> Result<()> {
+    let port = ports::free()?;
+    let program = programs::script("forking.py");
+    let script = |side: &str| [program.clone().into_os_string(), side.into(), port.to_string().into()];
+    let _server = scene.server("python3").args(script("server")).listen(port)?;
+    let observer = scene.observe(port)?;
+    let mut client = scene.client("python3").args(script("client")).piped().start()?;
+    client.wait_for_line("verified 4")?;
+    observer.wait_for(4)?;
+    client.end_input();
+    client.success()?;
+    observer.expect(4)
 }

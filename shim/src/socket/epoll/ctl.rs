@@ -1,6 +1,6 @@
 //! epoll_ctl(2), and what becomes of entries when their descriptor is closed.
 
-use super::{EXCLUSIVE, Entry, Set, State, key, tagged};
+use super::{EXCLUSIVE, Entry, Set, State, WITH_EXCLUSIVE, key, tagged};
 use crate::fdtable;
 use crate::socket::clc;
 use crate::socket::file::{OpenFile, Watcher};
@@ -19,6 +19,9 @@ pub fn control(set: Fd, op: i32, fd: Fd, event: Option<(u32, u64)>) -> Option<Re
         inner.is_polled();
     }
     let file = fdtable::get(fd)?;
+    if is_refused(op, event) || fdtable::get(set).is_some() {
+        return None;
+    }
     let Some(set) = &fdtable::epoll(set) else {
         // A set that was made where no hook saw it, and is waited for there too: it hears of the kernel's socket alone.
         let pinned = op != libc::EPOLL_CTL_ADD || clc::pin(&file, Decline::OPTION);
@@ -30,10 +33,9 @@ pub fn control(set: Fd, op: i32, fd: Fd, event: Option<(u32, u64)>) -> Option<Re
         // As if it were not there, which the kernel does not know.
         (_, Some((_, true)), _) => Err(Errno::ENOENT),
         (libc::EPOLL_CTL_ADD, None, Some(event)) if may_move(&file) => {
-            let bell = set.state().bell(set.fd());
-            if bell.is_err() {
-                // Without a bell the set would not hear of the ring.
-                return if clc::pin(&file, Decline::MEMORY) { None } else { Some(Err(Errno::ENOMEM)) };
+            // Without a bell the set does not hear of the ring, and looks now and then.
+            if set.state().bell(set.fd()).is_err() && clc::pin(&file, Decline::MEMORY) {
+                return None;
             }
             set.add(fd, file, event)
         }
@@ -42,6 +44,17 @@ pub fn control(set: Fd, op: i32, fd: Fd, event: Option<(u32, u64)>) -> Option<Re
         _ => return None,
     };
     Some(answer.map(|()| 0))
+}
+
+/// Whether the kernel refuses the call, whatever is in the set; it says how.
+fn is_refused(op: i32, event: Option<(u32, u64)>) -> bool {
+    match (op, event) {
+        (libc::EPOLL_CTL_ADD, Some((events, _))) => {
+            events & EXCLUSIVE != 0 && events & !(EXCLUSIVE | WITH_EXCLUSIVE) != 0
+        }
+        (libc::EPOLL_CTL_MOD, Some(_)) | (libc::EPOLL_CTL_DEL, _) => false,
+        _ => true,
+    }
 }
 
 impl State {
@@ -72,6 +85,7 @@ impl Set {
             disarmed: false,
             parked: false,
             listed: false,
+            told: 0,
             reported: (0, 0),
             joined: None,
         };
@@ -113,6 +127,7 @@ impl Set {
         entry.data = data;
         entry.disarmed = false;
         entry.parked = false;
+        entry.told = 0;
         state.list(id);
         self.rest(state);
         Ok(())

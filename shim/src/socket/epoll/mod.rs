@@ -16,10 +16,11 @@ use crate::process;
 use crate::socket::bell::Bell;
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
-use crate::socket::poll::{IN, OUT, View, look};
+use crate::socket::poll::{IN, OUT, RDHUP, View, look};
 use crate::socket::sock::phase;
 use members::Member;
 use preloop_shm::counted::Counted;
+use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call, process as system};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -62,8 +63,10 @@ struct Entry {
     disarmed: bool,
     /// The program took it out, the kernel does not know: see [`Entry::may_park`].
     parked: bool,
-    /// Is in `State::ready`.
+    /// Is in `State::ready`, and to be looked at.
     listed: bool,
+    /// What the program was told of the stream's end since it last asked: an edge that comes once.
+    told: u32,
     /// The call that reported it last, so that no answer has it twice.
     reported: (u64, usize),
     /// The memory in whose waiters the set is entered for this entry.
@@ -92,6 +95,9 @@ struct State {
 }
 
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
+/// What may stand beside it.
+const WITH_EXCLUSIVE: u32 =
+    (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLERR | libc::EPOLLHUP | libc::EPOLLWAKEUP | libc::EPOLLET) as u32;
 
 /// Marks the kernel's data of an entry as ours: in the upper half a random number that is no address and no small
 /// integer, in the lower half the number of the entry, or of the bell.
@@ -241,6 +247,27 @@ impl Set {
             }
             return;
         }
+        let sleepers = self.state().sleepers;
+        if sleepers > 0
+            && let Ok(kept) = call::duplicate_high(fd)
+        {
+            // Calls that sleep in it go on, as in the kernel.
+            self.fd.store(process::adopt(Inner::from_raw(kept)), Ordering::Relaxed);
+            return;
+        }
+        self.end();
+    }
+
+    /// A call is over. The last one that slept in a set which was closed meanwhile ends it.
+    fn ends_if_closed(&self) {
+        if self.descriptors.load(Ordering::Acquire) == 0 && self.state().sleepers == 0 {
+            process::disown(self.fd.swap(-1, Ordering::Relaxed));
+            self.end();
+        }
+    }
+
+    /// Its entries go.
+    fn end(&self) {
         let mut state = self.state();
         let ids: Vec<u64> = state.entries.keys().copied().collect();
         let gone: Vec<Entry> = ids.iter().filter_map(|id| state.remove(*id)).collect();
@@ -292,7 +319,7 @@ impl State {
         let Self { ready, entries, .. } = self;
         ready.retain(|id| {
             let Some(entry) = entries.get_mut(id) else { return false };
-            let is_quiet = entry.disarmed || entry.parked;
+            let is_quiet = entry.disarmed || entry.parked || !entry.listed;
             // While TCP's last bytes are there the kernel says so; it will not when the ring's are next.
             let is_ready = look(&entry.file).report(entry.events, 0) != 0 || entry.file.sock.rx_is_draining();
             entry.listed = !is_quiet && is_ready;
@@ -329,6 +356,10 @@ impl Entry {
         self.events & libc::EPOLLET as u32 != 0
     }
 
+    fn is_exclusive(&self) -> bool {
+        self.events & EXCLUSIVE != 0
+    }
+
     fn is_level(&self) -> bool {
         self.events & (libc::EPOLLET | libc::EPOLLONESHOT) as u32 == 0
     }
@@ -339,7 +370,7 @@ impl Entry {
     fn may_park(&self) -> bool {
         const TELLS: u32 = IN | OUT;
         self.asked & TELLS == 0
-            && self.events & EXCLUSIVE == 0
+            && !self.is_exclusive()
             && self.file.sock.phase() == phase::SMC
             && self.file.descriptors.load(Ordering::Acquire) == 1
     }
@@ -347,6 +378,13 @@ impl Entry {
     /// What to ask the kernel for, with the program's EPOLLET, EPOLLONESHOT and so on.
     fn wish(&self, view: View) -> u32 {
         const HOW: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE | libc::EPOLLWAKEUP) as u32;
-        view.ask(self.events & !HOW) | self.events & HOW
+        let mut ask = view.ask(self.events & !HOW);
+        if self.is_exclusive() && ask & RDHUP != 0 {
+            // The kernel refuses it beside EPOLLEXCLUSIVE. A socket whose bytes come through the ring is readable at
+            // its end alone, which says the same.
+            ask &= !RDHUP;
+            ask |= if view.kernel_in { 0 } else { libc::EPOLLIN as u32 };
+        }
+        ask | self.events & HOW
     }
 }

@@ -1,7 +1,7 @@
 //! epoll_wait(2) and its like.
 
-use super::{EXCLUSIVE, Set, State, tagged, untag};
-use crate::socket::poll::look;
+use super::{Set, State, tagged, untag};
+use crate::socket::poll::{ALWAYS, IN, RDHUP, View, look};
 use crate::socket::sock::phase;
 use crate::socket::wait::{self as waiting, Deadline};
 use libc::epoll_event;
@@ -29,6 +29,12 @@ impl Set {
     /// # Errors
     /// EINTR.
     pub fn wait(&self, events: &mut [epoll_event], deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
+        let answer = self.answered(events, deadline, mask);
+        self.ends_if_closed();
+        answer
+    }
+
+    fn answered(&self, events: &mut [epoll_event], deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
         let mut out = Out { events, count: 0, call: 0, slept: false };
         loop {
             let mut state = self.state();
@@ -174,13 +180,19 @@ impl Set {
         if entry.disarmed {
             return;
         }
+        let mut bits = bits;
+        if entry.is_exclusive() && entry.file.sock.rx_in_ring() && bits & IN != 0 {
+            // It was asked in place of RDHUP, perhaps before the last byte over TCP was read.
+            let end = call::poll_now(entry.registered, libc::POLLRDHUP) as u16 as u32;
+            bits = bits & !IN | end & RDHUP;
+        }
         if entry.file.sock.phase() == phase::SMC {
             waiting::note(&entry.file, bits as u16 as i16);
         }
         let view = look(&entry.file);
         let wish = entry.wish(view);
         if wish != entry.asked {
-            let exclusive = entry.events & EXCLUSIVE != 0;
+            let exclusive = entry.is_exclusive();
             let op = if exclusive { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
             if exclusive {
                 let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
@@ -189,10 +201,20 @@ impl Set {
                 entry.asked = wish;
             }
         }
+        // Asking the kernel anew repeats its edge, and the ring may have told of the end before.
+        let ends = bits & (RDHUP | ALWAYS);
+        if entry.is_edge() && !view.kernel_in && !view.kernel_out && ends & !entry.told == 0 {
+            return;
+        }
         let report = view.report(entry.events, bits);
         if report != 0 {
+            entry.told |= ends;
+            if entry.is_edge() {
+                // The ring's news are in it: what is listed for them is no news any more.
+                entry.listed = false;
+            }
             let again = entry.is_level() && entry.file.link().is_some();
-            if !entry.report(report, out) || again {
+            if !entry.report(report, view, out) || again {
                 // Level-triggered, and the kernel may not repeat it: what is read next may come from the ring.
                 state.list(id);
             }
@@ -224,7 +246,7 @@ impl Out<'_> {
 impl super::Entry {
     /// Reports an entry, once in an answer. `false` when a later call of another thread has reported it already: whether
     /// this one did, too, nobody remembers, so it is left for the next.
-    fn report(&mut self, bits: u32, out: &mut Out<'_>) -> bool {
+    fn report(&mut self, bits: u32, view: View, out: &mut Out<'_>) -> bool {
         match self.reported.0.cmp(&out.call) {
             std::cmp::Ordering::Greater => return false,
             std::cmp::Ordering::Equal => out.events[self.reported.1].events |= bits,
@@ -234,6 +256,7 @@ impl super::Entry {
             }
         }
         self.disarmed |= self.events & libc::EPOLLONESHOT as u32 != 0;
+        self.told |= bits & (RDHUP | ALWAYS) | if view.end_known { RDHUP } else { 0 };
         true
     }
 }
@@ -247,13 +270,13 @@ impl State {
             }
             let Some(id) = self.ready.pop_front() else { return };
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            entry.listed = false;
-            if entry.disarmed || entry.parked {
+            let is_listed = core::mem::take(&mut entry.listed);
+            if !is_listed || entry.disarmed || entry.parked {
                 continue;
             }
             let view = look(&entry.file);
             let bits = view.report(entry.events, 0);
-            let left = bits != 0 && !entry.report(bits, out);
+            let left = bits != 0 && !entry.report(bits, view, out);
             // What is level-triggered and was reported, by this call's kernel too, is looked at again.
             let again = entry.reported.0 == out.call && entry.is_level();
             if left || again {

@@ -22,6 +22,9 @@ use std::sync::Arc;
 /// Descriptors below this are looked at, whatever numbers the letter names: they may have been renumbered since.
 const RENUMBERED: Fd = 1024;
 
+/// Descriptors above this are unknown to the table.
+const HIGHEST: Fd = (1 << 20) - 1;
+
 /// What came with a letter.
 struct Estate {
     letter: Letter,
@@ -37,7 +40,8 @@ fn adopt(fd: Fd) {
     let mut estate = Estate { arenas: Vec::new(), groups: Vec::new(), letter };
     estate.arenas = estate.letter.arenas.iter().map(|memfd| open_arena(*memfd)).collect();
     estate.groups = (0..estate.letter.groups.len()).map(|index| estate.open_group(index)).collect();
-    let highest = estate.letter.sockets.iter().map(|socket| socket.fd).max().unwrap_or(0).max(RENUMBERED - 1);
+    let highest =
+        estate.letter.sockets.iter().map(|socket| socket.fd).max().unwrap_or(0).clamp(RENUMBERED - 1, HIGHEST);
     let sockets: FxHashMap<u64, &SocketEntry> =
         estate.letter.sockets.iter().map(|entry| (entry.cookie, entry)).collect();
     let mut adopted: FxHashMap<u64, Counted<OpenFile>> = FxHashMap::default();
@@ -96,18 +100,21 @@ impl Estate {
         if !self.letter.to_child {
             self.forget_the_dead(entry, sock, link.as_deref());
         }
-        Some(OpenFile::inherit(sock, fd, link))
+        let file = OpenFile::inherit(sock, fd, link);
+        entry.release(sock);
+        Some(file)
     }
 
     fn count_out(&self, entry: &SocketEntry) {
         if let (Some(sock), Some(link)) = (self.sock(entry), self.link(entry)) {
+            entry.release(sock);
             drop(OpenFile::inherit(sock, -1, link));
         }
     }
 
     /// Threads and waiters of the program that ran in this process before are gone, and never said so.
     fn forget_the_dead(&self, entry: &SocketEntry, sock: &Sock, link: Option<&Link>) {
-        let is_alone = sock.holders.load(Ordering::Acquire) == 1;
+        let is_alone = sock.holders.load(Ordering::Acquire) == 1 + u32::from(entry.held);
         if is_alone && sock.phase() < phase::SMC {
             sock.kernel_writers.store(0, Ordering::Release);
         }
@@ -121,6 +128,15 @@ impl Estate {
             let number = *slot as u16 + 1;
             waiting::remove_waiter(line, number);
             waiting::remove_waiter(line, number | waiter::WANTS_READY);
+        }
+    }
+}
+
+impl SocketEntry {
+    /// Nobody else goes on with the handshake: the one holder too many is taken off.
+    fn release(&self, sock: &Sock) {
+        if self.held {
+            sock.holders.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }

@@ -10,7 +10,7 @@ use preloop_sys::{Errno, Fd, call};
 use std::sync::Arc;
 
 /// See the module's text.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Envelope {
     letter: Letter,
     files: Vec<Counted<OpenFile>>,
@@ -31,8 +31,8 @@ impl Envelope {
         self.letter.seal()
     }
 
-    /// Adds a socket, if what the next program needs for it can be handed over.
-    pub fn add(&mut self, fd: Fd, file: &Counted<OpenFile>) {
+    /// Adds a socket, counted once more if it is `held`, if what the next program needs for it can be handed over.
+    pub fn add(&mut self, fd: Fd, file: &Counted<OpenFile>, held: bool) {
         let Some(sock) = self.place(file.sock) else { return };
         let Ok(cookie) = call::cookie(fd) else { return };
         let link = match file.link() {
@@ -42,7 +42,7 @@ impl Envelope {
                 Some(LinkEntry { group, conn: link.conn, generation: link.generation() })
             }
         };
-        self.letter.sockets.push(SocketEntry { cookie, fd, sock, link });
+        self.letter.sockets.push(SocketEntry { cookie, fd, sock, link, held });
         self.files.push(file.clone());
     }
 

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Bytes that no letter exceeds: some 100,000 sockets.
 const BYTES_MAX: usize = 16 << 20;
 
+/// What a letter is sealed with: nobody changes it any more.
+const SEALS: i32 = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+
 /// Where a slot lies: which of [`Letter::arenas`], and its index there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -39,6 +42,8 @@ pub struct LinkEntry {
 /// A socket, at `fd` when the letter was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketEntry {
+    /// It counts a holder more, which whoever reads the letter takes off.
+    pub held: bool,
     pub cookie: u64,
     pub fd: Fd,
     pub sock: Place,
@@ -69,11 +74,16 @@ impl Letter {
             rest = &rest[written..];
         }
         call::rewind(memory.fd())?;
+        call::seal(memory.fd(), SEALS)?;
         Ok(memory)
     }
 
     /// Reads it. Descriptors that share its position, in whatever process, find nothing more.
     pub fn open(memory: Fd) -> Option<Self> {
+        // Whatever else stands there is the program's, and not to be read.
+        if call::seals(memory) != Ok(SEALS) {
+            return None;
+        }
         let mut bytes = Vec::new();
         loop {
             let start = bytes.len();
@@ -106,8 +116,8 @@ mod tests {
         };
         let link = Some(LinkEntry { group: 0, conn: 511, generation: 9 });
         let sockets = vec![
-            SocketEntry { cookie: 1 << 60, fd: 0, sock: place, link },
-            SocketEntry { cookie: 2, fd: 5, sock: place, link: None },
+            SocketEntry { held: true, cookie: 1 << 60, fd: 0, sock: place, link },
+            SocketEntry { held: false, cookie: 2, fd: 5, sock: place, link: None },
         ];
         Letter { to_child: false, arenas: vec![901], groups: vec![group], sockets }
     }

@@ -1,11 +1,11 @@
 //! Whether the next program of this process will have the library.
 
-use preloop_image::elf::Abi;
+use preloop_image::elf::{self, Abi};
 use preloop_image::{obstacle, program};
 use preloop_uapi::settings::{LD_PRELOAD, LIBRARY};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The libraries that are preloaded whatever the environment says (ld.so(8)).
 const SYSTEM_PRELOAD: &str = "/etc/ld.so.preload";
@@ -24,8 +24,11 @@ pub enum Next {
     None,
     /// A program without the library.
     Bare,
-    /// A program with it.
-    Preloaded,
+    /// A program with it. `streams`: its standard streams, too, can serve a connection that has moved.
+    Preloaded {
+        /// See above.
+        streams: bool,
+    },
 }
 
 /// What running `file` with this environment leads to.
@@ -33,11 +36,10 @@ pub fn of_file<'a>(file: &Path, environment: impl Iterator<Item = &'a [u8]>) -> 
     if !file.exists() {
         return Next::None;
     }
-    let loads = |loaded: &Path| obstacle::find(loaded, OWN_ABI).is_none();
-    if is_named(environment) && program::loaded(file).is_some_and(|loaded| loads(&loaded)) {
-        Next::Preloaded
-    } else {
-        Next::Bare
+    let loads = |loaded: &PathBuf| obstacle::find(loaded, OWN_ABI).is_none();
+    match program::loaded(file).filter(|loaded| is_named(environment) && loads(loaded)) {
+        Some(loaded) => Next::Preloaded { streams: elf::look(&loaded).is_ok_and(|image| image.has_plain_streams()) },
+        None => Next::Bare,
     }
 }
 
@@ -54,7 +56,11 @@ fn is_named<'a>(mut environment: impl Iterator<Item = &'a [u8]>) -> bool {
 
 fn names_library(list: &[u8]) -> bool {
     let mut names = list.split(|byte| matches!(byte, b' ' | b':' | b'\t' | b'\n'));
-    names.any(|name| Path::new(OsStr::from_bytes(name)).file_name() == Some(OsStr::new(LIBRARY)))
+    names.any(|name| {
+        let path = Path::new(OsStr::from_bytes(name));
+        // The loader passes over what is not there (after chroot(2)).
+        path.file_name() == Some(OsStr::new(LIBRARY)) && (!name.contains(&b'/') || path.exists())
+    })
 }
 
 #[cfg(test)]
@@ -64,9 +70,10 @@ mod tests {
     #[test]
     fn the_list_is_split_as_the_loader_splits_it() {
         for (list, names) in [
-            ("/usr/lib/libpreloop.so", true),
-            ("/a/libx.so:/b/libpreloop.so", true),
-            ("/a/libx.so /b/libpreloop.so", true),
+            ("libpreloop.so", true),
+            ("/a/libx.so:libpreloop.so", true),
+            ("/a/libx.so libpreloop.so", true),
+            ("/no/such/libpreloop.so", false),
             ("libpreloop.so.1", false),
             ("", false),
         ] {
@@ -76,10 +83,10 @@ mod tests {
 
     #[test]
     fn what_follows() {
-        let preload = [&b"PATH=/bin"[..], b"LD_PRELOAD=/x/libpreloop.so"];
+        let preload = [&b"PATH=/bin"[..], b"LD_PRELOAD=libpreloop.so"];
         let with = || preload.into_iter();
         assert_eq!(of_file(Path::new("/no/such/file"), with()), Next::None);
-        assert_eq!(of_file(Path::new("/bin/sh"), with()), Next::Preloaded);
+        assert_eq!(of_file(Path::new("/bin/sh"), with()), Next::Preloaded { streams: true });
         assert_eq!(of_file(Path::new("/bin/sh"), preload.into_iter().take(1)), Next::Bare);
         assert_eq!(of_command(OsStr::new("no-such-command"), with()), Next::None);
     }

@@ -1,45 +1,54 @@
 //! posix_spawn(3): the child is another program from the start, and the C library makes it where no hook sees.
 
 use super::envelope::Envelope;
-use super::leave::leave_behind;
+use super::leave::{Staying, once};
 use super::next::Next;
 use crate::fdtable;
 use crate::fork;
+use crate::log;
 use crate::process;
 use crate::socket::clc;
-use crate::socket::file::OpenFile;
 use crate::socket::group;
-use preloop_shm::counted::Counted;
+use crate::socket::sock::phase;
+use crate::socket::users;
+use preloop_sys::cancel::Uncancellable;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call};
 use preloop_uapi::sync::Ordering::AcqRel;
-use std::sync::MutexGuard;
+use std::sync::{Mutex, MutexGuard};
+
+/// One child with a letter at a time: the descriptors that the letter names are not close-on-exec meanwhile.
+static POSTING: Mutex<()> = Mutex::new(());
+
+/// What the program wants done with the descriptors of a child (posix_spawn_file_actions_init(3)).
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// Descriptors that it is to have under another number.
+    pub named: Vec<Fd>,
+    /// Something that keeps the library from knowing what the child has, or will be: closefrom, or another directory.
+    pub is_opaque: bool,
+}
 
 /// What was done for a child that is about to be made.
+#[derive(Debug, Default)]
 pub struct Spawning {
-    files: Vec<Counted<OpenFile>>,
+    sockets: Vec<Staying>,
     envelope: Envelope,
     letter: Option<Inner>,
     passed: Vec<Fd>,
-    _no_fork: Option<MutexGuard<'static, ()>>,
+    _posting: Option<MutexGuard<'static, ()>>,
+    _no_cancel: Option<Uncancellable>,
 }
 
-/// The program tells what a child is to do with a descriptor.
-pub fn is_for_child(fd: Fd) {
-    if let Some(file) = fdtable::get(fd) {
-        file.is_for_child.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
-}
-
-/// The sockets that a child may have: their descriptors stay open across exec, or the program named them.
-fn candidates() -> Vec<(Fd, Counted<OpenFile>)> {
-    let mut candidates: Vec<(Fd, Counted<OpenFile>)> = Vec::new();
+/// The sockets that a child may have: their descriptors stay open across exec, or the program names them.
+fn candidates(wishes: &Wishes) -> Vec<Staying> {
+    let mut candidates = Vec::new();
     fdtable::for_each(|fd, file| {
-        let named = file.is_for_child.load(std::sync::atomic::Ordering::Relaxed);
-        if (named || !call::closes_on_exec(fd)) && !candidates.iter().any(|(_, other)| other.same(&file)) {
+        if wishes.named.contains(&fd) || !call::closes_on_exec(fd) {
             candidates.push((fd, file));
         }
     });
+    once(&mut candidates);
     candidates
 }
 
@@ -47,69 +56,81 @@ fn candidates() -> Vec<(Fd, Counted<OpenFile>)> {
 ///
 /// # Errors
 /// EOPNOTSUPP: a connection that has moved is meant for a program that could not read it.
-pub fn before(next: impl FnOnce() -> Next) -> Result<Spawning, Errno> {
-    let mut spawning = Spawning {
-        files: Vec::new(),
-        envelope: Envelope::to_child(),
-        letter: None,
-        passed: Vec::new(),
-        _no_fork: None,
-    };
+pub fn before(wishes: &Wishes, next: impl FnOnce() -> Next) -> Result<Spawning, Errno> {
+    let mut spawning = Spawning::default();
     if process::is_uncounted() || fork::is_inside() {
         return Ok(spawning);
     }
-    spawning._no_fork = Some(fork::alone());
-    let candidates = candidates();
-    if candidates.is_empty() {
+    spawning._no_cancel = Some(Uncancellable::begin());
+    let sockets = {
+        let _no_fork = fork::alone();
+        let sockets = candidates(wishes);
+        // The child is counted before the handshakes are put off: none begins anew, in no thread.
+        count(&sockets, true);
+        sockets.iter().for_each(|(_, file)| clc::put_off(file));
+        sockets
+    };
+    if sockets.is_empty() {
         return Ok(spawning);
     }
-    candidates.iter().for_each(|(_, file)| clc::put_off(file));
-    match next() {
-        Next::None => return Ok(spawning),
-        Next::Bare => {}
-        Next::Preloaded => {
-            candidates.iter().for_each(|(fd, file)| spawning.envelope.add(*fd, file));
-            spawning.letter = spawning.envelope.seal().ok();
-        }
+    spawning.sockets = sockets;
+    if !wishes.is_opaque
+        && let Next::Preloaded { streams } = next()
+    {
+        spawning.write(|moved| streams || !moved);
     }
-    if spawning.letter.is_none() {
-        spawning.envelope = Envelope::to_child();
+    let Spawning { sockets, envelope, .. } = &spawning;
+    let lost = |(fd, file): &&Staying| {
+        wishes.named.contains(fd) && !envelope.hands_over(file) && file.sock.phase() == phase::SMC
+    };
+    if let Some((fd, _)) = sockets.iter().find(lost) {
+        log::debug(format_args!("spawn: descriptor {fd} has moved to shared memory, which the program cannot use"));
+        spawning.finish(None);
+        return Err(Errno::EOPNOTSUPP);
     }
-    let (handed, left): (Vec<_>, Vec<_>) =
-        candidates.into_iter().partition(|(_, file)| spawning.envelope.hands_over(file));
-    let is_meant = |_: Fd, file: &OpenFile| file.is_for_child.load(std::sync::atomic::Ordering::Relaxed);
-    leave_behind(left.iter(), is_meant)?;
-    spawning.files = handed.into_iter().map(|(_, file)| file).collect();
-    spawning.passed = spawning.envelope.descriptors();
-    spawning.passed.extend(spawning.letter());
-    spawning.count(true);
-    spawning.passed.iter().for_each(|fd| call::set_close_on_exec(*fd, false));
     Ok(spawning)
 }
 
+fn count(sockets: &[Staying], more: bool) {
+    for counter in sockets.iter().flat_map(|(_, file)| [&file.sock.holders, &file.sock.users]) {
+        if more {
+            counter.fetch_add(1, AcqRel);
+        } else {
+            counter.fetch_sub(1, AcqRel);
+        }
+    }
+}
+
 impl Spawning {
+    /// Writes the letter, with what is `usable` (moved or not), and lets its memory through.
+    fn write(&mut self, usable: impl Fn(bool) -> bool) {
+        self._posting = Some(POSTING.lock().unwrap_or_else(|e| e.into_inner()));
+        let mut envelope = Envelope::to_child();
+        let usable = |(_, file): &&Staying| usable(file.sock.phase() == phase::SMC);
+        self.sockets.iter().filter(usable).for_each(|(fd, file)| envelope.add(*fd, file, false));
+        let Ok(letter) = envelope.seal() else { return };
+        self.passed = envelope.descriptors();
+        self.passed.push(letter.fd());
+        self.passed.iter().for_each(|fd| call::set_close_on_exec(*fd, false));
+        group::count(envelope.groups(), true);
+        (self.envelope, self.letter) = (envelope, Some(letter));
+    }
+
     /// The letter for the child, which stays open across its exec.
     pub fn letter(&self) -> Option<Fd> {
         self.letter.as_ref().map(Inner::fd)
     }
 
-    fn count(&self, more: bool) {
-        for counter in self.files.iter().flat_map(|file| [&file.sock.holders, &file.sock.users]) {
-            if more {
-                counter.fetch_add(1, AcqRel);
-            } else {
-                counter.fetch_sub(1, AcqRel);
+    /// The call is over; it made this child, or none.
+    pub fn finish(self, child: Option<u32>) {
+        self.passed.iter().for_each(|fd| call::set_close_on_exec(*fd, true));
+        match child {
+            // One that was not handed over is counted out when the child is no more.
+            Some(child) => self.sockets.iter().for_each(|(_, file)| users::enlist_child(file.sock, child)),
+            None => {
+                group::count(self.envelope.groups(), false);
+                count(&self.sockets, false);
             }
         }
-        group::count(self.envelope.groups(), more);
-    }
-
-    /// The call is over.
-    pub fn finish(self, made: bool) {
-        self.passed.iter().for_each(|fd| call::set_close_on_exec(*fd, true));
-        if !made {
-            self.count(false);
-        }
-        self.files.iter().for_each(|file| file.is_for_child.store(false, std::sync::atomic::Ordering::Relaxed));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::kernel::{leave_ended_kernel, moved_before_end, settle};
 use super::ring::{consume, stream_end};
-use super::{lock, wait_for_data};
+use super::{Drains, lock, wait_for_data};
 use crate::socket::file::OpenFile;
 use crate::socket::sock::{Sock, flag, rx_state};
 use crate::socket::tx::broken;
@@ -66,18 +66,21 @@ pub fn drain_to(
                 return Ok(0);
             }
             wait::look_at_kernel(file, fd);
+            drop(held);
         } else {
             let kernel_only = sock.rx_state.load(Ordering::Relaxed) == rx_state::KERNEL;
-            match drain_kernel(sock, fd, len, from_kernel) {
+            let drains = Drains::start(file);
+            let drained = drain_kernel(sock, fd, len, from_kernel);
+            drop(held);
+            drains.finish();
+            match drained {
                 Err(Errno::EAGAIN) if patient && call::poll_now(fd, libc::POLLIN) != 0 => {
                     // Not for want of bytes.
-                    drop(held);
                     wait_for_pipe(to)?;
                     continue;
                 }
                 Err(Errno::EAGAIN) => {}
                 Ok(0) if kernel_only => {
-                    drop(held);
                     if !moved_before_end(file) {
                         return Ok(0);
                     }
@@ -87,7 +90,6 @@ pub fn drain_to(
                 answer => return answer,
             }
         }
-        drop(held);
         if !patient {
             return Err(Errno::EAGAIN);
         }

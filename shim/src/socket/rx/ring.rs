@@ -25,7 +25,7 @@ pub(super) fn take_from_ring(
     if sock.has(flag::BROKEN) {
         return Err(Errno::ECONNRESET);
     }
-    if *got == room.len() {
+    if *got == room.len() && !room.is_empty() {
         return Ok(true);
     }
     // What ended the stream is looked at before the ring: bytes that were stored before the end are then seen.
@@ -49,6 +49,9 @@ pub(super) fn take_from_ring(
                 Err(Errno::ECONNRESET)
             }
         };
+    }
+    if room.is_empty() {
+        return Ok(true);
     }
     let span = data.take(room.len() - *got);
     if how.flags & libc::MSG_TRUNC == 0 {
@@ -124,6 +127,8 @@ pub struct Readable {
     pub now: bool,
     /// The peer will send no more.
     pub ended: bool,
+    /// POLLERR and POLLHUP of a reset that the kernel's socket did not see: the peer was killed with bytes unread.
+    pub reset: u32,
 }
 
 /// Looks at a connection's receiving direction for poll; `None` while the bytes still come over TCP.
@@ -131,20 +136,30 @@ pub fn readable(file: &OpenFile, link: &Link) -> Option<Readable> {
     let (sock, fd) = (file.sock, file.fd());
     let _held = lock(file);
     if settle(file, fd).is_err() || sock.has(flag::BROKEN) {
-        return Some(Readable { now: true, ended: true });
+        return Some(Readable { now: true, ended: true, reset: 0 });
     }
     if sock.rx_state.load(Ordering::Relaxed) != rx_state::RING {
         return None;
     }
-    let ended = stream_end(file, link).is_some();
+    if link.peer_closed() && !sock.has(flag::FIN) {
+        // The FIN is there or under way: whoever hears of the last bytes hears of the end with them, as on TCP.
+        wait::note(file, call::poll_now(fd, libc::POLLRDHUP));
+    }
+    let end = stream_end(file, link);
+    let ended = end.is_some();
+    let reset = match end {
+        Some(End::Reset) => libc::POLLERR | libc::POLLHUP,
+        _ if sock.has(flag::RESET_TOLD) => libc::POLLHUP,
+        _ => 0,
+    } as u32;
     // More than this a sender that waits for space may never put there.
     let most = (link.rx_ring().size() / 2) as usize;
     let low_water = (sock.low_water.load(Ordering::Relaxed).max(1) as usize).min(most);
     match sock.receiver.data(&link.peer().tx, link.rx_ring().size()) {
-        Ok(data) => Some(Readable { now: ended || data.len() >= low_water, ended }),
+        Ok(data) => Some(Readable { now: ended || data.len() >= low_water, ended, reset }),
         Err(Broken) => {
             broken(file, fd);
-            Some(Readable { now: true, ended: true })
+            Some(Readable { now: true, ended: true, reset: 0 })
         }
     }
 }

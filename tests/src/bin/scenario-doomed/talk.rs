@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
+use preloop_tests::stream::fill;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -86,14 +87,6 @@ fn converse(role: Role, seed: u64, hear: &Hear<'_>, say: &mut Say<'_>) -> io::Re
         }
     }
     Ok(())
-}
-
-/// Bytes of the stream `number` from `start` on.
-fn fill(number: u64, start: u64, out: &mut [u8]) {
-    for (at, byte) in (start..).zip(out) {
-        let word = (at / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number << 48;
-        *byte = word.to_le_bytes()[(at % 8) as usize];
-    }
 }
 
 struct Say<'a> {

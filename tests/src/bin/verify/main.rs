@@ -1,7 +1,6 @@
 //! `cargo verify`: installs what the tests need and runs every check of the repository.
 #![forbid(unsafe_code)]
 
-mod packages;
 mod stage;
 
 use std::ffi::OsStr;
@@ -11,12 +10,13 @@ use std::time::Duration;
 use anyhow::Result;
 use preloop_tests::artefacts::Artefacts;
 use preloop_tests::build::cargo;
+use preloop_tests::packages;
 use preloop_tests::programs::SUITES;
 
 use stage::Tally;
 
 fn main() -> Result<ExitCode> {
-    let missing = packages::provide();
+    let missing = packages::provide(SUITES.iter().flat_map(|(_, needs)| needs.iter().copied()));
     let mut tally = Tally::default();
     let skipped: Vec<_> = SUITES
         .iter()

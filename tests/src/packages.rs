@@ -3,20 +3,22 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use preloop_tests::programs::{self, SUITES};
+use crate::programs;
 
-/// Installs missing programs where that needs no password, and returns those still missing.
-pub(crate) fn provide() -> Vec<&'static str> {
-    let missing = missing();
-    if missing.is_empty() {
-        return missing;
+/// Installs those of the programs that are missing, where that needs no password, and returns those still missing.
+pub fn provide(programs: impl IntoIterator<Item = &'static str>) -> Vec<&'static str> {
+    let needed: BTreeSet<_> = programs.into_iter().collect();
+    let missing = || needed.iter().copied().filter(|program| !programs::installed(program)).collect::<Vec<_>>();
+    let absent = missing();
+    if absent.is_empty() {
+        return absent;
     }
-    let packages: BTreeSet<_> = missing.iter().map(|program| programs::package(program)).collect();
+    let packages: BTreeSet<_> = absent.iter().map(|program| programs::package(program)).collect();
     let packages: Vec<_> = packages.into_iter().collect();
-    println!("missing programs: {}", missing.join(", "));
+    println!("missing programs: {}", absent.join(", "));
     let Some(prefix) = privilege() else {
         println!("install them with: sudo apt-get install {}", packages.join(" "));
-        return missing;
+        return absent;
     };
     let apt = |args: &[&str]| {
         let line = [prefix, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"], args].concat();
@@ -28,12 +30,7 @@ pub(crate) fn provide() -> Vec<&'static str> {
     if !apt(&install) && apt(&["update"]) {
         apt(&install);
     }
-    self::missing()
-}
-
-fn missing() -> Vec<&'static str> {
-    let needed: BTreeSet<_> = SUITES.iter().flat_map(|(_, needs)| needs.iter().copied()).collect();
-    needed.into_iter().filter(|program| !programs::installed(program)).collect()
+    missing()
 }
 
 /// What to put before apt-get so that it may install, if anything will do.

@@ -1,0 +1,16 @@
+//! The error numbers that `bpf(2)` gives for programs and maps, as on every Linux but MIPS, SPARC and Alpha.
+
+/// No such element.
+pub const ENOENT: i32 = 2;
+/// Argument list, program or map too large.
+pub const E2BIG: i32 = 7;
+/// Not a map.
+pub const EBADF: i32 = 9;
+/// The checker found an access that is never allowed.
+pub const EACCES: i32 = 13;
+/// A bad address.
+pub const EFAULT: i32 = 14;
+/// The element exists already.
+pub const EEXIST: i32 = 17;
+/// A malformed program, map or argument.
+pub const EINVAL: i32 = 22;

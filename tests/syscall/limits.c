@@ -1,0 +1,128 @@
+/* Few descriptors, many descriptors, little memory, and a seccomp filter. */
+#include "facts.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+static char room[64];
+
+static void limit(int what, rlim_t value)
+{
+    struct rlimit now;
+    getrlimit(what, &now);
+    now.rlim_cur = value < now.rlim_max ? value : now.rlim_max;
+    setrlimit(what, &now);
+}
+
+/* As a child, which no limit outlives. */
+static void in_child(void (*run)(void))
+{
+    int status;
+    if (fork() == 0) {
+        run();
+        _exit(0);
+    }
+    wait(&status);
+    if (status)
+        fact("child", "status %#x", status);
+}
+
+static int exhaust(void)
+{
+    int count = 0;
+    while (dup(1) >= 0)
+        count++;
+    return errno == EMFILE ? count : -1;
+}
+
+static void few(void)
+{
+    limit(RLIMIT_NOFILE, 256);
+    fact("256: all used", "%d", exhaust() > 200);
+    fact("256: socket", "%s", r(socket(AF_INET, SOCK_STREAM, 0)));
+    close(255);
+    int fd = fresh();
+    exchange(fd, 20);
+    send(fd, "hello", 5, 0);
+    fact("256: the last one", "%d, %s", fd, peer_wait_read(fd, 64));
+    fact("256: poll", "%s", bits(looked(fd, 0)));
+    fact("256: no epoll set", "%s", r(epoll_create1(0)));
+    later(50);
+    peer_send(fd, "x");
+    fact("256: a read that waits", "%s", text(recv(fd, room, 8, 0), room));
+    peer_done();
+    struct timeval time = {0, 50000};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+    fact("256: a read in vain", "%s", r(recv(fd, room, 8, 0)));
+    fact("256: accept", "%s", listener() >= 0 ? "EMFILE" : r(-1));
+    peer_close(fd);
+    fact("256: end", "%s", r(recv(fd, room, 8, 0)));
+}
+
+static void exhausted_after_moving(void)
+{
+    limit(RLIMIT_NOFILE, 256);
+    int fd = moved(), set = epoll_create1(0);
+    struct epoll_event event = {.events = EPOLLIN};
+    exhaust();
+    fact("moved, then none left: add", "%s", r(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event)));
+    later(50);
+    peer_send(fd, "x");
+    fact("moved, then none left: epoll", "%d", epoll_wait(set, &event, 1, SOON));
+    fact("moved, then none left: read", "%s", text(recv(fd, room, 8, 0), room));
+    later(50);
+    peer_send(fd, "y");
+    fact("moved, then none left: poll", "%s", bits(looked(fd, SOON) & POLLOUT));
+    fact("moved, then none left: a read that waits", "%s", text(recv(fd, room, 8, 0), room));
+}
+
+static void plenty(void)
+{
+    limit(RLIMIT_NOFILE, 1000000);
+    int fd = moved(), high = fcntl(fd, F_DUPFD, 60000);
+    fact("many: a high number", "%d", high);
+    peer_send(fd, "x");
+    fact("many: read", "%s", text(recv(high, room, 8, 0), room));
+    fact("many: poll", "%s", bits(looked(high, 0)));
+    close(fd);
+    peer_send(fd, "y");
+    fact("many: the high one alone", "%s", text(recv(high, room, 8, 0), room));
+}
+
+static void little_memory(void)
+{
+    limit(RLIMIT_AS, 200 << 20);
+    int fd = fresh();
+    exchange(fd, 30);
+    send(fd, "hello", 5, 0);
+    fact("little memory", "%s", peer_wait_read(fd, 64));
+    peer_send(fd, "there");
+    fact("little memory: read", "%s", text(recv(fd, room, 8, 0), room));
+}
+
+static void filtered(void)
+{
+    struct sock_filter allow[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog program = {1, allow};
+    int early = moved(), fd = fresh();
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    fact("filter", "%s", r(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)));
+    exchange(fd, 20);
+    send(fd, "hello", 5, 0);
+    fact("filtered: a new connection", "%s", peer_wait_read(fd, 64));
+    send(early, "hello", 5, 0);
+    fact("filtered: one that moved before", "%s", peer_wait_read(early, 64));
+    later(50);
+    peer_send(early, "x");
+    fact("filtered: a read that waits", "%s", text(recv(early, room, 8, 0), room));
+}
+
+void subject(void)
+{
+    in_child(few);
+    in_child(exhausted_after_moving);
+    in_child(plenty);
+    in_child(little_memory);
+    in_child(filtered);
+}

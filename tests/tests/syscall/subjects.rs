@@ -1,0 +1,94 @@
+//! The subjects, and beside each what may differ from TCP while both ends are preloaded, with the reason.
+
+/// Makes a test of each subject.
+macro_rules! subjects {
+    ($($subject:ident $({ $($fact:literal is $value:literal because $reason:literal),+ $(,)? })?)+) => {
+        #[cfg(test)]
+        pub(crate) const SUBJECTS: &[&str] = &[$(stringify!($subject)),+];
+
+        /// Named as `verify` skips it for want of a compiler.
+        mod syscall {
+            use crate::report::Permit;
+
+            $(#[test]
+            fn $subject() -> std::process::ExitCode {
+                const PERMITS: &[Permit] = &[$($(Permit { fact: $fact, value: $value, because: $reason }),+)?];
+                crate::play(stringify!($subject), PERMITS)
+            })+
+        }
+    };
+}
+
+subjects! {
+    cancel
+    connect {
+        "connect to AF_UNSPEC" is "EOPNOTSUPP" because "a moved connection cannot be taken back",
+        "disconnected: getpeername" is "0" because "it was not disconnected",
+        "disconnected: send" is "1" because "it was not disconnected",
+        "disconnected: read" is "EAGAIN" because "it was not disconnected",
+        "disconnected: events" is "OUT" because "it was not disconnected",
+        "disconnected: the peer reads" is "1 x" because "it was not disconnected",
+    }
+    deaths
+    dups
+    eintr
+    epoll_edge
+    epoll_level
+    epoll_mixed
+    epoll_sets {
+        "nested: read without asking inner" is "IN" because "an inner set is reported once too often",
+        "nested: polled without asking inner" is "IN" because "an inner set is reported once too often",
+    }
+    epoll_threads
+    forks
+    half_close {
+        "both SHUT_WR: shutdown" is "0" because "the kernel's socket stays established until it is closed",
+        "both SHUT_WR: getpeername" is "0" because "the kernel's socket stays established until it is closed",
+    }
+    handovers {
+        "passed: received" is "0" because "moved connections are not passed to another process",
+        "passed: read" is "EBADF" because "moved connections are not passed to another process",
+        "passed: the peer reads" is "end" because "moved connections are not passed to another process",
+    }
+    kinds
+    limits
+    masks
+    oob {
+        "moved: sent" is "EOPNOTSUPP" because "the ring has no urgent data",
+    }
+    options
+    peek {
+        "SO_PEEK_OFF, moved" is "EOPNOTSUPP" because "peeking at an offset is the kernel's",
+    }
+    poll_select
+    resets
+    sigio {
+        "asked late" is "EOPNOTSUPP" because "the kernel sends no signals for the ring's bytes",
+        "asked late by FIOASYNC" is "EOPNOTSUPP" because "the kernel sends no signals for the ring's bytes",
+    }
+    stdio {
+        "io_uring" is "ENOSYS" because "programs are to do without it",
+        "moved: fdopen" is "EOPNOTSUPP" because "the C library would read and write past the library",
+        "aio_write, moved" is "EOPNOTSUPP" because "the C library would write past the library",
+        "aio_read, moved" is "EOPNOTSUPP" because "the C library would read past the library",
+    }
+    threads
+    timeouts
+    transfer
+    vectors
+    writing
+}
+
+#[test]
+fn every_source_is_a_subject() {
+    let stem = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        path.extension().is_some_and(|extension| extension == "c").then(|| path.file_stem().unwrap().to_owned())
+    };
+    let mut found: Vec<_> = std::fs::read_dir(crate::compile::sources()).unwrap().filter_map(stem).collect();
+    found.retain(|name| name != "facts");
+    found.sort();
+    let mut subjects = SUBJECTS.to_vec();
+    subjects.sort();
+    assert_eq!(found, subjects);
+}
