@@ -66,17 +66,8 @@ pub struct Elf {
     pub shared: bool,
     /// `PT_INTERP`: the dynamic loader that the file asks for.
     pub loader: Option<PathBuf>,
-    /// Uses functions for streams of wide characters, or the streams of a C++ library.
-    pub wide_or_cxx: bool,
     /// Written in Go, whose runtime makes system calls without the C library.
     pub go: bool,
-}
-
-impl Elf {
-    /// Whether its standard streams can be made anew: others than plain ones keep what they were made of.
-    pub fn has_plain_streams(&self) -> bool {
-        !self.wide_or_cxx
-    }
 }
 
 /// The first bytes of a file.
@@ -99,12 +90,50 @@ pub fn is_elf(head: &[u8]) -> bool {
 /// # Errors
 /// The file cannot be read, or is no proper ELF file.
 pub fn look(path: &Path) -> io::Result<Elf> {
-    let wide = head(path)?.get(4) == Some(&object::elf::ELFCLASS64.0);
-    // Only the parts that are asked for are read: programs can be hundreds of megabytes long.
-    let data = ReadCache::new(File::open(path)?);
-    let elf =
-        if wide { parse::<FileHeader64<Endianness>, _>(&data) } else { parse::<FileHeader32<Endianness>, _>(&data) };
+    let data = contents(path)?;
+    let elf = if is_wide(path)? {
+        parse::<FileHeader64<Endianness>, _>(&data)
+    } else {
+        parse::<FileHeader32<Endianness>, _>(&data)
+    };
     elf.map_err(io::Error::other)
+}
+
+/// Whether the standard streams of the ELF file `path` can be made anew: of wide characters, or of C++, they keep what
+/// they were made of. Reads its dynamic symbols.
+///
+/// # Errors
+/// As [`look`].
+pub fn has_plain_streams(path: &Path) -> io::Result<bool> {
+    let data = contents(path)?;
+    let others = if is_wide(path)? {
+        has_other_streams::<FileHeader64<Endianness>, _>(&data)
+    } else {
+        has_other_streams::<FileHeader32<Endianness>, _>(&data)
+    };
+    others.map(|others| !others).map_err(io::Error::other)
+}
+
+/// Only the parts that are asked for are read: programs can be hundreds of megabytes long.
+fn contents(path: &Path) -> io::Result<ReadCache<File>> {
+    File::open(path).map(ReadCache::new)
+}
+
+fn is_wide(path: &Path) -> io::Result<bool> {
+    Ok(head(path)?.get(4) == Some(&object::elf::ELFCLASS64.0))
+}
+
+fn has_other_streams<'data, Header: FileHeader, R: ReadRef<'data>>(data: R) -> object::Result<bool> {
+    let header = Header::parse(data)?;
+    let endian = header.endian()?;
+    let symbols = header.sections(endian, data)?.symbols(endian, data, object::elf::SHT_DYNSYM)?;
+    for symbol in symbols.iter() {
+        let name = symbol.name(endian, symbols.strings())?;
+        if WIDE.contains(&name) || CXX.iter().any(|start| name.starts_with(start)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn parse<'data, Header: FileHeader, R: ReadRef<'data>>(data: R) -> object::Result<Elf> {
@@ -112,7 +141,7 @@ fn parse<'data, Header: FileHeader, R: ReadRef<'data>>(data: R) -> object::Resul
     let endian = header.endian()?;
     let Machine(machine) = header.e_machine(endian);
     let abi = Abi { wide: header.is_class_64(), little_endian: header.is_little_endian(), machine };
-    let mut elf = Elf { abi, shared: header.e_type(endian) == ET_DYN, loader: None, wide_or_cxx: false, go: false };
+    let mut elf = Elf { abi, shared: header.e_type(endian) == ET_DYN, loader: None, go: false };
     for segment in header.program_headers(endian, data)? {
         if let Some(loader) = segment.interpreter(endian, data)? {
             elf.loader = Some(PathBuf::from(OsStr::from_bytes(loader)));
@@ -123,12 +152,6 @@ fn parse<'data, Header: FileHeader, R: ReadRef<'data>>(data: R) -> object::Resul
                 elf.go |= note.name() == GO_NOTE;
             }
         }
-    }
-    let sections = header.sections(endian, data)?;
-    let symbols = sections.symbols(endian, data, object::elf::SHT_DYNSYM)?;
-    for symbol in symbols.iter() {
-        let name = symbol.name(endian, symbols.strings())?;
-        elf.wide_or_cxx |= WIDE.contains(&name) || CXX.iter().any(|start| name.starts_with(start));
     }
     Ok(elf)
 }

@@ -38,7 +38,7 @@ pub fn of_file<'a>(file: &Path, environment: impl Iterator<Item = &'a [u8]>) -> 
     }
     let loads = |loaded: &PathBuf| obstacle::find(loaded, OWN_ABI).is_none();
     match program::loaded(file).filter(|loaded| is_named(environment) && loads(loaded)) {
-        Some(loaded) => Next::Preloaded { streams: elf::look(&loaded).is_ok_and(|image| image.has_plain_streams()) },
+        Some(loaded) => Next::Preloaded { streams: elf::has_plain_streams(&loaded).unwrap_or(false) },
         None => Next::Bare,
     }
 }
