@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use object::elf::{ELFMAG, ET_DYN, FileHeader32, FileHeader64, Machine};
 use object::read::elf::{FileHeader, ProgramHeader, Sym};
 use object::{Endianness, ReadCache, ReadRef};
+use rustix::fs::{Mode, OFlags};
 
 /// Bytes of a file that decide how the kernel runs it (its `BINPRM_BUF_SIZE`).
 pub const HEAD_BYTES: u64 = 256;
@@ -80,6 +81,37 @@ pub fn head(path: &Path) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
+/// Bytes in which the program headers of a file and the name of its loader usually lie.
+pub(crate) const PAGE: usize = 4096;
+
+/// Reads the first bytes of a file; answers how many there are. Allocates nothing.
+pub(crate) fn first_page(path: &OsStr, page: &mut [u8; PAGE]) -> Option<usize> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    rustix::io::pread(&file, page, 0).ok()
+}
+
+/// For which processes an ELF file is that starts so, and its loader as far as that stands there.
+pub(crate) fn loader_in(page: &[u8]) -> Option<(Abi, Option<&OsStr>)> {
+    if page.get(4) == Some(&object::elf::ELFCLASS64.0) {
+        loader_of::<FileHeader64<Endianness>>(page)
+    } else {
+        loader_of::<FileHeader32<Endianness>>(page)
+    }
+}
+
+fn loader_of<Header: FileHeader>(page: &[u8]) -> Option<(Abi, Option<&OsStr>)> {
+    let header = Header::parse(page).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, page).ok().unwrap_or_default();
+    let loader = segments.iter().find_map(|segment| segment.interpreter(endian, page).ok()?);
+    Some((abi_of(header, endian), loader.map(OsStr::from_bytes)))
+}
+
+fn abi_of<Header: FileHeader>(header: &Header, endian: Header::Endian) -> Abi {
+    let Machine(machine) = header.e_machine(endian);
+    Abi { wide: header.is_class_64(), little_endian: header.is_little_endian(), machine }
+}
+
 /// Whether a file that starts so is an ELF file.
 pub fn is_elf(head: &[u8]) -> bool {
     head.starts_with(&ELFMAG)
@@ -139,8 +171,7 @@ fn has_other_streams<'data, Header: FileHeader, R: ReadRef<'data>>(data: R) -> o
 fn parse<'data, Header: FileHeader, R: ReadRef<'data>>(data: R) -> object::Result<Elf> {
     let header = Header::parse(data)?;
     let endian = header.endian()?;
-    let Machine(machine) = header.e_machine(endian);
-    let abi = Abi { wide: header.is_class_64(), little_endian: header.is_little_endian(), machine };
+    let abi = abi_of(header, endian);
     let mut elf = Elf { abi, shared: header.e_type(endian) == ET_DYN, loader: None, go: false };
     for segment in header.program_headers(endian, data)? {
         if let Some(loader) = segment.interpreter(endian, data)? {

@@ -1,9 +1,12 @@
 //! Why a program cannot be preloaded.
 
+use std::ffi::{CStr, OsStr};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::elf::{self, Abi, Elf};
+use super::program;
 use super::secure::{Privilege, privilege};
 
 /// Beginnings of the file names of dynamic loaders that are not glibc's.
@@ -59,6 +62,31 @@ pub fn find(file: &Path, library: Abi) -> Option<Obstacle> {
     of_contents(&elf, file, library).or_else(|| privilege(file).ok()?.map(Obstacle::Privileged))
 }
 
+/// Whether the loader that running `file` brings in, itself or as the interpreter of a script, would complain of a library
+/// for `library`, or refuse to start the program: see [`Obstacle::breaks_loading`]. Without allocating, for a caller
+/// that may be a signal handler; what it cannot tell so is no.
+pub fn breaks_loading(file: &CStr, library: Abi) -> bool {
+    let mut head = [0; elf::PAGE];
+    let mut name = [0; elf::PAGE];
+    let mut length = file.to_bytes().len();
+    if length >= name.len() {
+        return false;
+    }
+    name[..length].copy_from_slice(file.to_bytes());
+    for _ in 0..=program::MAX_SCRIPTS {
+        let Some(read) = elf::first_page(OsStr::from_bytes(&name[..length]), &mut head) else { return false };
+        let Some(line) = head[..read].strip_prefix(b"#!") else {
+            return elf::loader_in(&head[..read]).is_some_and(|(abi, loader)| {
+                abi != library || loader.is_some_and(|loader| file_name_starts(Path::new(loader), &FOREIGN_LOADERS))
+            });
+        };
+        let Some(interpreter) = program::interpreter_of(line) else { return false };
+        length = interpreter.len();
+        name[..length].copy_from_slice(interpreter);
+    }
+    false
+}
+
 fn of_contents(elf: &Elf, file: &Path, library: Abi) -> Option<Obstacle> {
     if elf.abi != library {
         return Some(Obstacle::OtherMachine(elf.abi));
@@ -73,6 +101,6 @@ fn of_contents(elf: &Elf, file: &Path, library: Abi) -> Option<Obstacle> {
 }
 
 fn file_name_starts(path: &Path, beginnings: &[&str]) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    beginnings.iter().any(|beginning| name.starts_with(beginning))
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    beginnings.iter().any(|beginning| name.starts_with(beginning.as_bytes()))
 }

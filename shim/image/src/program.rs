@@ -16,7 +16,7 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// What runs a file of text that the kernel cannot run, as with `execvp` and in every shell.
 pub const SHELL: &str = "/bin/sh";
 /// How many `#!` the kernel follows.
-const MAX_SCRIPTS: usize = 5;
+pub(crate) const MAX_SCRIPTS: usize = 5;
 
 /// Why a command cannot be run, as a shell distinguishes it.
 #[derive(Debug)]
@@ -102,19 +102,27 @@ fn is_text(head: &[u8]) -> bool {
 
 /// The program that a `#!` line (without these two bytes) starts.
 fn interpreter(line: &[u8]) -> Option<PathBuf> {
-    let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii();
-    let (program, argument) = match line.iter().position(|byte| byte.is_ascii_whitespace()) {
-        Some(end) => (&line[..end], line[end..].trim_ascii()),
-        None => (line, &[][..]),
-    };
+    let (program, argument) = words(line)?;
     let program = Path::new(OsStr::from_bytes(program));
-    if program.as_os_str().is_empty() {
-        return None;
-    }
     if program.file_name() != Some(OsStr::new("env")) || argument.is_empty() {
         return Some(program.to_owned());
     }
     find(&env_command(argument)?).ok()
+}
+
+/// The interpreter that a `#!` line (without these two bytes) names, `env` being one like others.
+pub(crate) fn interpreter_of(line: &[u8]) -> Option<&[u8]> {
+    words(line).map(|(program, _)| program)
+}
+
+/// The two words that the kernel makes of the line: the program, and all the rest.
+fn words(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii();
+    let (program, argument) = match line.iter().position(u8::is_ascii_whitespace) {
+        Some(end) => (&line[..end], line[end..].trim_ascii()),
+        None => (line, &[][..]),
+    };
+    (!program.is_empty()).then_some((program, argument))
 }
 
 /// What `env` runs. The kernel hands it all the words as one argument, which `env` takes apart after `-S` only.

@@ -5,11 +5,12 @@ use super::answer;
 use crate::socket::handover::next::{self, Next};
 use crate::socket::handover::{leave, spawn};
 use core::ffi::{CStr, c_char, c_int, c_void};
+use preloop_image::program;
 use preloop_sys::{Fd, real};
 use preloop_uapi::settings::PRELOOP_LETTER;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 type Strings = *const *const c_char;
 
@@ -36,30 +37,53 @@ unsafe fn texts<'a>(envp: Strings) -> impl Iterator<Item = &'a [u8]> {
     unsafe { entries(envp).map(|entry| CStr::from_ptr(entry).to_bytes()) }
 }
 
-/// Calls `exec` with the environment that names the letter, if there is one. Comes back only when that failed.
+/// Calls `exec` with the environment for the next program. Comes back only when that failed.
 ///
 /// # Safety
-/// `envp` as for [`entries`].
-unsafe fn replace(envp: Strings, next: impl FnOnce() -> Next, exec: impl FnOnce(Strings) -> c_int) -> c_int {
+/// `file` is null or a C string; `envp` as for [`entries`].
+unsafe fn replace(
+    file: *const c_char,
+    envp: Strings,
+    next: impl FnOnce() -> Next,
+    exec: impl FnOnce(Strings) -> c_int,
+) -> c_int {
     let leaving = match leave::before_exec(next) {
         Ok(leaving) => leaving,
         Err(code) => return answer(Err(code)),
     };
     // SAFETY: the caller's.
-    let failed = unsafe { with_letter(envp, leaving.letter(), exec) };
+    let failed = unsafe { with_environment(file, envp, leaving.letter(), exec) };
     leaving.exec_failed();
     failed
 }
 
+/// Calls `exec` with the program's environment, and in it the name of the letter, if there is one; without the library
+/// where that would keep `file` from starting.
+///
 /// # Safety
-/// `envp` as for [`entries`].
-unsafe fn with_letter(envp: Strings, letter: Option<Fd>, exec: impl FnOnce(Strings) -> c_int) -> c_int {
-    let Some(letter) = letter.and_then(|fd| CString::new(format!("{PRELOOP_LETTER}={fd}")).ok()) else {
+/// `file` is null or a C string; `envp` as for [`entries`].
+unsafe fn with_environment(
+    file: *const c_char,
+    envp: Strings,
+    letter: Option<Fd>,
+    exec: impl FnOnce(Strings) -> c_int,
+) -> c_int {
+    let letter = letter.and_then(|fd| CString::new(format!("{PRELOOP_LETTER}={fd}")).ok());
+    // SAFETY: the caller's.
+    let chokes = !file.is_null() && next::chokes(unsafe { CStr::from_ptr(file) });
+    if letter.is_none() && !chokes {
         return exec(envp);
-    };
+    }
     // SAFETY: the caller's.
     let mut with: Vec<_> = unsafe { entries(envp) }.collect();
-    with.push(letter.as_ptr());
+    let mut without = None;
+    for entry in with.iter_mut().filter(|_| chokes) {
+        // SAFETY: as above.
+        if let Some(made) = next::without_library(unsafe { CStr::from_ptr(*entry) }.to_bytes()) {
+            *entry = without.insert(made).as_ptr();
+        }
+    }
+    with.extend(letter.as_ref().map(|letter| letter.as_ptr()));
     with.push(core::ptr::null());
     exec(with.as_ptr())
 }
@@ -81,7 +105,7 @@ unsafe fn path_of(path: *const c_char) -> PathBuf {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn execve(path: *const c_char, argv: Strings, envp: Strings) -> c_int {
     // SAFETY: the program's own call.
-    unsafe { replace(envp, || next::of_file(&path_of(path), texts(envp)), |envp| real::execve(path, argv, envp)) }
+    unsafe { replace(path, envp, || next::of_file(&path_of(path), texts(envp)), |envp| real::execve(path, argv, envp)) }
 }
 
 /// execv(3).
@@ -113,7 +137,8 @@ pub unsafe extern "C" fn execvpe(file: *const c_char, argv: Strings, envp: Strin
     // SAFETY: the program's own call.
     unsafe {
         let next = || next::of_command(path_of(file).as_os_str(), texts(envp));
-        replace(envp, next, |envp| real::execvpe(file, argv, envp))
+        let found = found(file);
+        replace(found.as_ptr(), envp, next, |envp| real::execvpe(file, argv, envp))
     }
 }
 
@@ -124,7 +149,11 @@ pub unsafe extern "C" fn execvpe(file: *const c_char, argv: Strings, envp: Strin
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fexecve(fd: c_int, argv: Strings, envp: Strings) -> c_int {
     // SAFETY: the program's own call.
-    unsafe { replace(envp, || next::of_file(&of_descriptor(fd), texts(envp)), |envp| real::fexecve(fd, argv, envp)) }
+    unsafe {
+        let file = of_descriptor(fd);
+        let name = name_of(&file);
+        replace(name.as_ptr(), envp, || next::of_file(&file, texts(envp)), |envp| real::fexecve(fd, argv, envp))
+    }
 }
 
 /// execveat(2).
@@ -141,17 +170,30 @@ pub unsafe extern "C" fn execveat(
 ) -> c_int {
     // SAFETY: the program's own call.
     unsafe {
-        let next = || {
-            let path = path_of(path);
-            let file = match dir {
-                libc::AT_FDCWD => path,
-                dir if path.as_os_str().is_empty() => of_descriptor(dir),
-                dir => of_descriptor(dir).join(path),
-            };
-            next::of_file(&file, texts(envp))
+        let given = path_of(path);
+        let file = match dir {
+            libc::AT_FDCWD => given,
+            dir if given.as_os_str().is_empty() => of_descriptor(dir),
+            dir => of_descriptor(dir).join(given),
         };
-        replace(envp, next, |envp| real::execveat(dir, path, argv, envp, flags))
+        let name = name_of(&file);
+        let next = || next::of_file(&file, texts(envp));
+        replace(name.as_ptr(), envp, next, |envp| real::execveat(dir, path, argv, envp, flags))
     }
+}
+
+/// The file that execvp(3) will run, by name; none, if there is none.
+///
+/// # Safety
+/// As for [`path_of`].
+unsafe fn found(file: *const c_char) -> CString {
+    // SAFETY: the caller's.
+    let command = unsafe { path_of(file) };
+    program::find(command.as_os_str()).map(|found| name_of(&found)).unwrap_or_default()
+}
+
+fn name_of(file: &Path) -> CString {
+    CString::new(file.as_os_str().as_bytes()).unwrap_or_default()
 }
 
 /// What a descriptor stands for, by a name.
@@ -204,8 +246,9 @@ unsafe fn wishes(actions: *const c_void) -> spawn::Wishes {
 }
 
 /// # Safety
-/// `envp` as for [`entries`]; `actions` as for [`wishes`]; `make` stores the child's number at `pid`.
+/// `file` and `envp` as for [`with_environment`]; `actions` as for [`wishes`]; `make` stores the child's number at `pid`.
 unsafe fn make_child(
+    file: *const c_char,
     pid: *mut libc::pid_t,
     actions: *const c_void,
     envp: Strings,
@@ -220,7 +263,7 @@ unsafe fn make_child(
             let mut child = 0;
             // SAFETY: the caller's; whoever does not want the number passes null.
             unsafe {
-                let answer = with_letter(envp, spawning.letter(), |envp| make(&raw mut child, envp));
+                let answer = with_environment(file, envp, spawning.letter(), |envp| make(&raw mut child, envp));
                 if answer == 0 && !pid.is_null() {
                     *pid = child;
                 }
@@ -248,7 +291,7 @@ pub unsafe extern "C" fn posix_spawn(
     unsafe {
         let next = || next::of_file(&path_of(path), texts(envp));
         let make = |pid, envp| real::posix_spawn(pid, path, actions, attributes, argv, envp);
-        make_child(pid, actions, envp, next, make)
+        make_child(path, pid, actions, envp, next, make)
     }
 }
 
@@ -269,6 +312,7 @@ pub unsafe extern "C" fn posix_spawnp(
     unsafe {
         let next = || next::of_command(path_of(file).as_os_str(), texts(envp));
         let make = |pid, envp| real::posix_spawnp(pid, file, actions, attributes, argv, envp);
-        make_child(pid, actions, envp, next, make)
+        let found = found(file);
+        make_child(found.as_ptr(), pid, actions, envp, next, make)
     }
 }

@@ -34,6 +34,8 @@ struct Buffers {
     read_base: *const c_char,
     write_base: *const c_char,
     write_next: *const c_char,
+    _others: [*const c_char; 8],
+    number: c_int,
 }
 
 unsafe extern "C" {
@@ -55,6 +57,8 @@ static ORIGINAL: [AtomicPtr<FILE>; 3] = [const { AtomicPtr::new(core::ptr::null_
 
 /// `_IO_UNBUFFERED`, of a FILE's flags.
 const UNBUFFERED: c_int = 2;
+/// `_IO_NO_READS` and `_IO_NO_WRITES`.
+const CLOSED: c_int = 4 | 8;
 
 unsafe extern "C" fn read(cookie: *mut c_void, buffer: *mut c_char, size: size_t) -> ssize_t {
     // SAFETY: the C library's buffer; the cookie is the descriptor.
@@ -211,7 +215,11 @@ pub unsafe extern "C" fn fclose(stream: *mut FILE) -> c_int {
     unsafe {
         match number_of(stream) {
             // What it holds is written first, and then its descriptor closed, both through the hooks.
-            Some(number) => drop(restore(number)),
+            Some(number) => {
+                // The original is closed with it, except for the number, which is closed once.
+                let original = &mut *restore(number).cast::<Buffers>();
+                (original.flags, original.number) = (original.flags | CLOSED, -1);
+            }
             None => before_unseen_close(stream),
         }
         real::fclose(stream)

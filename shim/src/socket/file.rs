@@ -205,13 +205,15 @@ impl OpenFile {
     }
 
     /// Another program takes the process over, and the kernel closes the descriptors: it counts no more, neither as a
-    /// holder nor as a user.
-    pub fn leaves_for_exec(&self) {
-        if !self.ended.swap(true, std::sync::atomic::Ordering::AcqRel) {
+    /// holder nor as a user. `false`: it did not before.
+    pub fn leaves_for_exec(&self) -> bool {
+        let first = !self.ended.swap(true, std::sync::atomic::Ordering::AcqRel);
+        if first {
             users::leaves(self.sock);
             self.sock.holders.fetch_sub(1, Ordering::AcqRel);
             self.sock.users.fetch_sub(1, Ordering::AcqRel);
         }
+        first
     }
 
     /// That failed.

@@ -32,12 +32,15 @@ pub fn enlist(sock: &Sock) {
     enlist_child(sock, process::pid());
 }
 
-/// A child of that number uses it.
-pub fn enlist_child(sock: &Sock, pid: u32) {
-    let take = |place: &&AtomicU32| place.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-    if !is_foreign() && !sock.pids.iter().any(|place| place.load(Ordering::Acquire) == pid) {
-        sock.pids.iter().find(take);
-    }
+/// A child of that number uses it; `false` when there is no room to say so.
+pub fn enlist_child(sock: &Sock, pid: u32) -> bool {
+    let take = |place: &AtomicU32| place.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    let is_listed = || sock.pids.iter().any(|place| place.load(Ordering::Acquire) == pid);
+    !is_foreign()
+        && (is_listed() || sock.pids.iter().any(take) || {
+            count_out_the_dead(sock);
+            sock.pids.iter().any(take)
+        })
 }
 
 /// This process holds the socket no more, and uses it still.

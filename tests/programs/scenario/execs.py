@@ -272,6 +272,23 @@ def spawned_beside_client(at):
     at.meet("closed")
 
 
+def spawned_often_server(at):
+    """Children that have the connection come and go at once: each is counted once."""
+    peer = at.moved()
+    os.set_inheritable(peer.fileno(), True)
+    for _ in range(60):
+        child = os.posix_spawn("/bin/true", ["true"], os.environ)
+        os.waitpid(child, 0)
+        at.warm(peer, 1)
+
+
+def spawned_often_client(at):
+    peer = at.moved()
+    for _ in range(60):
+        at.warm(peer, 1)
+    say("end", peer.recv(1))
+
+
 def fails_server(at):
     """There is no such program: this one goes on."""
     peer = at.moved()

@@ -6,7 +6,7 @@ use preloop_tests::world::World;
 
 use crate::talk::{self, ROUNDS};
 
-crate::tests!(dynamic, whole);
+crate::tests!(dynamic, whole, from_a_shell);
 
 fn dynamic() -> Result<()> {
     is_refused("", "the library needs glibc: runs on TCP")
@@ -14,6 +14,11 @@ fn dynamic() -> Result<()> {
 
 fn whole() -> Result<()> {
     is_refused("-static", "is statically linked, nothing can be preloaded: runs on TCP")
+}
+
+/// A preloaded shell runs it: the library is left out of what the loader is told.
+fn from_a_shell() -> Result<()> {
+    talk::runs_from_a_shell("musl-gcc", "")
 }
 
 fn is_refused(options: &str, warning: &str) -> Result<()> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use preloop_tests::artefacts::Artefacts;
 use preloop_tests::launch::Launch;
+use preloop_tests::ports;
 use preloop_tests::process::{Finished, Process};
 use preloop_tests::programs;
 use preloop_tests::scene::Scene;
@@ -70,6 +71,19 @@ pub(crate) fn compile(scene: &Scene, compiler: &str, options: &str, sources: &[&
         .output()?;
     ensure!(compiler.status.success(), "{options}: {}", String::from_utf8_lossy(&compiler.stderr));
     Ok(path)
+}
+
+/// A client that cannot be preloaded, started by a preloaded shell, works on TCP, and nobody says anything.
+pub(crate) fn runs_from_a_shell(compiler: &str, options: &str) -> Result<()> {
+    let scene = scene(World::ServerOnly)?;
+    let port = ports::free()?;
+    let talk = compile(&scene, compiler, options, &["talk.c"], "talk")?;
+    let server = echo_server(&scene, &[], port)?;
+    let talk = talk.into_os_string().into_string().ok().context("a path in UTF-8")?;
+    let args = ["-c".to_owned(), r#""$0" "$@""#.to_owned(), talk, port.to_string(), ROUNDS.to_owned()];
+    let moved = talks(&scene, Path::new("/bin/sh"), &args, &[])?;
+    ensure!(moved == 0 && end(server)? == 0, "{moved} connections moved");
+    Ok(())
 }
 
 /// Runs a client under the launcher; answers how many of its connections moved.

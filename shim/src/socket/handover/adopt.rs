@@ -106,9 +106,9 @@ impl Estate {
     }
 
     fn count_out(&self, entry: &SocketEntry) {
-        if let (Some(sock), Some(link)) = (self.sock(entry), self.link(entry)) {
+        if let Some(sock) = self.sock(entry) {
             entry.release(sock);
-            drop(OpenFile::inherit(sock, -1, link));
+            drop(OpenFile::inherit(sock, -1, self.link(entry).flatten()));
         }
     }
 

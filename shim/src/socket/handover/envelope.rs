@@ -35,6 +35,10 @@ impl Envelope {
     pub fn add(&mut self, fd: Fd, file: &Counted<OpenFile>, held: bool) {
         let Some(sock) = self.place(file.sock) else { return };
         let Ok(cookie) = call::cookie(fd) else { return };
+        // Another thread may have closed it meanwhile, and the number stand for something else.
+        if !file.is_at(fd) {
+            return;
+        }
         let link = match file.link() {
             None => None,
             Some(link) => {

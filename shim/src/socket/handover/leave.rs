@@ -91,8 +91,9 @@ pub fn before_exec(next: impl FnOnce() -> Next) -> Result<Leaving, Errno> {
     }
     for (_, file) in closing_here {
         clc::put_off(&file);
-        file.leaves_for_exec();
-        leaving.closing.push(file);
+        if file.leaves_for_exec() {
+            leaving.closing.push(file);
+        }
     }
     group::count(&leaving.groups, false);
     leaving.passed.iter().for_each(|fd| call::set_close_on_exec(*fd, false));

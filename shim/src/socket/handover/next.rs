@@ -3,7 +3,7 @@
 use preloop_image::elf::{self, Abi};
 use preloop_image::{obstacle, program};
 use preloop_uapi::settings::{LD_PRELOAD, LIBRARY};
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -48,19 +48,39 @@ pub fn of_command<'a>(command: &OsStr, environment: impl Iterator<Item = &'a [u8
     program::find(command).map_or(Next::None, |file| of_file(&file, environment))
 }
 
+/// Whether naming the library would keep the file from starting, or make its loader complain: it is for another C library
+/// or machine. Allocates nothing.
+pub fn chokes(file: &CStr) -> bool {
+    obstacle::breaks_loading(file, OWN_ABI)
+}
+
+/// An entry of an environment, without the library if it is the list of those to preload.
+pub fn without_library(entry: &[u8]) -> Option<CString> {
+    let list = entry.strip_prefix(LD_PRELOAD.as_bytes())?.strip_prefix(b"=")?;
+    let others: Vec<_> = list.split(|byte| separates(*byte)).filter(|name| !is_library(name)).collect();
+    let mut without = format!("{LD_PRELOAD}=").into_bytes();
+    without.extend(others.join(&b':'));
+    (names_library(list)).then(|| CString::new(without).ok())?
+}
+
 /// Whether the dynamic loader is told to preload the library.
 fn is_named<'a>(mut environment: impl Iterator<Item = &'a [u8]>) -> bool {
     let list = environment.find_map(|entry| entry.strip_prefix(LD_PRELOAD.as_bytes())?.strip_prefix(b"="));
     list.is_some_and(names_library) || std::fs::read(SYSTEM_PRELOAD).is_ok_and(|list| names_library(&list))
 }
 
+fn separates(byte: u8) -> bool {
+    matches!(byte, b' ' | b':' | b'\t' | b'\n')
+}
+
 fn names_library(list: &[u8]) -> bool {
-    let mut names = list.split(|byte| matches!(byte, b' ' | b':' | b'\t' | b'\n'));
-    names.any(|name| {
-        let path = Path::new(OsStr::from_bytes(name));
-        // The loader passes over what is not there (after chroot(2)).
-        path.file_name() == Some(OsStr::new(LIBRARY)) && (!name.contains(&b'/') || path.exists())
-    })
+    list.split(|byte| separates(*byte)).any(is_library)
+}
+
+fn is_library(name: &[u8]) -> bool {
+    let path = Path::new(OsStr::from_bytes(name));
+    // The loader passes over what is not there (after chroot(2)).
+    path.file_name() == Some(OsStr::new(LIBRARY)) && (!name.contains(&b'/') || path.exists())
 }
 
 #[cfg(test)]
@@ -79,6 +99,15 @@ mod tests {
         ] {
             assert_eq!(names_library(list.as_bytes()), names, "{list:?}");
         }
+    }
+
+    #[test]
+    fn the_library_is_taken_out() {
+        let without = |entry: &str| without_library(entry.as_bytes()).map(|entry| entry.into_string().unwrap());
+        assert_eq!(without("LD_PRELOAD=libpreloop.so").as_deref(), Some("LD_PRELOAD="));
+        assert_eq!(without("LD_PRELOAD=a.so libpreloop.so:b.so").as_deref(), Some("LD_PRELOAD=a.so:b.so"));
+        assert_eq!(without("LD_PRELOAD=a.so"), None);
+        assert_eq!(without("PATH=libpreloop.so"), None);
     }
 
     #[test]

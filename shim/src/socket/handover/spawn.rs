@@ -42,9 +42,10 @@ pub struct Spawning {
 
 /// The sockets that a child may have: their descriptors stay open across exec, or the program names them.
 fn candidates(wishes: &Wishes) -> Vec<Staying> {
-    let mut candidates = Vec::new();
+    // Those that are named come first, and so stand for a socket that has others, too.
+    let mut candidates: Vec<Staying> = wishes.named.iter().filter_map(|fd| Some((*fd, fdtable::get(*fd)?))).collect();
     fdtable::for_each(|fd, file| {
-        if wishes.named.contains(&fd) || !call::closes_on_exec(fd) {
+        if !call::closes_on_exec(fd) {
             candidates.push((fd, file));
         }
     });
@@ -125,8 +126,14 @@ impl Spawning {
     pub fn finish(self, child: Option<u32>) {
         self.passed.iter().for_each(|fd| call::set_close_on_exec(*fd, true));
         match child {
-            // One that was not handed over is counted out when the child is no more.
-            Some(child) => self.sockets.iter().for_each(|(_, file)| users::enlist_child(file.sock, child)),
+            // What it was not handed it cannot count out itself: that is done when it is no more. What it was, it may have
+            // counted out already. Where there is no room to list it, it stays uncounted.
+            Some(child) => {
+                let left = self.sockets.iter().filter(|(_, file)| !self.envelope.hands_over(file));
+                let unlisted: Vec<_> =
+                    left.filter(|(_, file)| !users::enlist_child(file.sock, child)).cloned().collect();
+                count(&unlisted, false);
+            }
             None => {
                 group::count(self.envelope.groups(), false);
                 count(&self.sockets, false);

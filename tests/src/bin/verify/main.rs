@@ -56,7 +56,7 @@ fn run_tests(tally: &mut Tally, skipped: &[&str]) -> Result<()> {
     for suite in skipped {
         end_to_end.args(["--skip".to_owned(), format!("{suite}::")]);
     }
-    tally.tests("end-to-end tests", minutes(12), end_to_end);
+    tally.tests("end-to-end tests", minutes(18), end_to_end);
 
     let mut loom = command(["test", "-p", "preloop-smc", "--release", "--test", "loom"]);
     loom.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", Artefacts::locate()?.target_dir().join("loom"));
