@@ -2,11 +2,14 @@
 //! it rings from; and the number that tells a forked child from its parent.
 
 use crate::fdtable;
+use crate::fork;
 use crate::settings::Settings;
-use crate::socket::{handover, users};
+use crate::socket::sock::phase;
+use crate::socket::{clc, handover, users};
 use preloop_shm::arena::{Arena, Slot};
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, diag, process, real, unix};
+use preloop_uapi::decline::Decline;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
@@ -46,9 +49,15 @@ pub fn lets_io_uring() -> bool {
     lets
 }
 
-/// See [`is_confined`].
+/// See [`is_confined`]. What has not moved stays on TCP, so that no call on it needs more than the kernel's own.
 pub fn confine() {
-    CONFINED.store(true, Ordering::Relaxed);
+    if !CONFINED.swap(true, Ordering::Relaxed) && !fork::is_inside() {
+        fdtable::for_each(|_, file| {
+            if file.sock.phase() != phase::INIT {
+                clc::pin(&file, Decline::CONFIGURATION);
+            }
+        });
+    }
 }
 
 /// Takes note of being a new process: at start, and in a forked child, whose questions must not be answered to its

@@ -3,7 +3,9 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
+#include <stddef.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 static char room[64];
 
@@ -118,6 +120,34 @@ static void filtered(void)
     fact("filtered: a read that waits", "%s", text(recv(early, room, 8, 0), room));
 }
 
+/* A child that serves a connection which its parent holds too, and may make no socket: sshd's. */
+static void confined(void)
+{
+    struct sock_filter kill_socket[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {4, kill_socket};
+    int status, fd = fresh();
+    exchange(fd, 1);
+    if (fork() == 0) {
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+        exchange(fd, 20);
+        later(50);
+        peer_send(fd, "x");
+        fact("confined: a read that waits", "%s", text(recv(fd, room, 8, 0), room));
+        later(50);
+        peer_send(fd, "y");
+        fact("confined: poll", "%s", bits(looked(fd, SOON) & POLLIN));
+        _exit(0);
+    }
+    wait(&status);
+    fact("confined", "status %#x", status);
+}
+
 void subject(void)
 {
     in_child(few);
@@ -125,4 +155,5 @@ void subject(void)
     in_child(plenty);
     in_child(little_memory);
     in_child(filtered);
+    in_child(confined);
 }

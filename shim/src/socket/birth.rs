@@ -59,7 +59,9 @@ fn becomes_connection(file: &OpenFile, fd: Fd, peer: SocketAddr) {
     stats::begins(file.sock, file.is_active(), || Some((call::local_addr(fd)?, peer)));
     file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
     file.sock.began_at.store(clock::now(), Ordering::Relaxed);
-    if is_local(fd, peer) {
+    if process::is_confined() {
+        file.sock.decline(Decline::CONFIGURATION);
+    } else if is_local(fd, peer) {
         file.sock.phase.store(phase::ELIGIBLE, Ordering::Release);
     } else {
         file.sock.decline(Decline::NO_SMCD_DEVICE);

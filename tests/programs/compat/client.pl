@@ -3,7 +3,7 @@ use strict;
 use warnings;
 use IO::Socket::INET;
 
-my ($clients, $lines, $verified) = (4, 4000, 0);
+my ($clients, $lines, $verified) = (4, 500, 0);
 
 sub converse {
     my ($client) = @_;
