@@ -5,7 +5,7 @@ use crate::fdtable;
 use crate::fork;
 use crate::settings::Settings;
 use crate::socket::sock::phase;
-use crate::socket::{clc, handover, users};
+use crate::socket::{bell, clc, handover, users};
 use preloop_shm::arena::{Arena, Slot};
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, diag, process, real, unix};
@@ -49,14 +49,21 @@ pub fn lets_io_uring() -> bool {
     lets
 }
 
-/// See [`is_confined`]. What has not moved stays on TCP, so that no call on it needs more than the kernel's own.
+/// See [`is_confined`]. What has not moved stays on TCP, so that no call on it needs more than the kernel's own; for what
+/// has, the sockets that one thread needs to sleep and to ring are made now.
 pub fn confine() {
-    if !CONFINED.swap(true, Ordering::Relaxed) && !fork::is_inside() {
-        fdtable::for_each(|_, file| {
-            if file.sock.phase() != phase::INIT {
-                clc::pin(&file, Decline::CONFIGURATION);
-            }
-        });
+    if CONFINED.swap(true, Ordering::Relaxed) || fork::is_inside() {
+        return;
+    }
+    let mut moved = false;
+    fdtable::for_each(|_, file| {
+        moved |= file.sock.phase() != phase::INIT && !clc::pin(&file, Decline::CONFIGURATION);
+    });
+    if moved {
+        let _ = ringer();
+        if let Ok(bell) = bell::borrow() {
+            bell::give_back(bell);
+        }
     }
 }
 

@@ -130,7 +130,7 @@ static void confined(void)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {4, kill_socket};
-    int status, fd = fresh();
+    int status, early = moved(), fd = fresh();
     exchange(fd, 1);
     if (fork() == 0) {
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -142,6 +142,9 @@ static void confined(void)
         later(50);
         peer_send(fd, "y");
         fact("confined: poll", "%s", bits(looked(fd, SOON) & POLLIN));
+        later(50);
+        peer_send(early, "z");
+        fact("confined: one that moved before", "%s", text(recv(early, room, 8, 0), room));
         _exit(0);
     }
     wait(&status);
