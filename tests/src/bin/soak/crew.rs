@@ -84,7 +84,7 @@ impl<'a> Crew<'a> {
         let launch = if SCRIPTS.contains(&place.kind) {
             self.scene.client("python3").arg("-B").arg(programs::script("soak/client.py")).arg(place.kind)
         } else {
-            self.scene.client("env").arg(std::env::current_exe()?).args(["client", place.kind])
+            self.scene.client("env").arg(crate::own_path()?).args(["client", place.kind])
         };
         // Of the one before.
         let _ = std::fs::remove_file(&place.report);

@@ -1,7 +1,7 @@
-//! `cargo soak [--minutes N] [--seed S] [--connections C] [--as-built] [--plain]`: two echo servers under `smc_run`, one with a thread for each
-//! connection and one with an epoll set, and many clients of several kinds, which compare what comes back. Clients are
-//! killed at random, and close connections at random; no client may stop, and once all are gone, the servers have
-//! what they had after the first seconds: descriptors, mappings, memory, slots.
+//! `cargo soak [--minutes N] [--seed S] [--connections C] [--as-built] [--plain]`: two echo servers under `smc_run`, one
+//! with a thread for each connection and one with an epoll set, and many clients of several kinds, which compare what comes
+//! back. Clients are killed at random, and close connections at random; no client may stop, and once all are gone, the
+//! servers have what they had after the first seconds: descriptors, mappings, memory, slots.
 //!
 //! ```text
 //! soak                                 as above
@@ -17,11 +17,11 @@ mod run;
 mod serve;
 mod talk;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, Command, value_parser};
 use preloop_tests::world::World;
 
@@ -60,4 +60,10 @@ fn soak() -> Result<()> {
     }
     let world = if matches.get_flag("plain") { World::Tcp } else { World::Both };
     run::run(world, Duration::from_secs_f64(minutes * 60.0), seed, get("connections"))
+}
+
+/// The path of this program, be it that cargo has put another build of it in its place since it was started.
+fn own_path() -> Result<PathBuf> {
+    let path = std::env::current_exe()?.into_os_string().into_string().ok().context("a path in UTF-8")?;
+    Ok(path.strip_suffix(" (deleted)").unwrap_or(&path).into())
 }

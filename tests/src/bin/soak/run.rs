@@ -49,7 +49,7 @@ struct Run<'a> {
 pub(crate) fn run(world: World, time: Duration, seed: u64, connections: usize) -> Result<()> {
     let scene = Scene::new(world, time + Duration::from_secs(300))?;
     let [first, second] = [ports::free()?, ports::free()?];
-    let threads = scene.server("env").args(FRUGAL).arg(std::env::current_exe()?).args(["serve", &first.to_string()]);
+    let threads = scene.server("env").args(FRUGAL).arg(crate::own_path()?).args(["serve", &first.to_string()]);
     let script = programs::script("soak/epoll_server.py");
     let epoll =
         scene.server("env").args(FRUGAL).arg(programs::find("python3")?).arg("-B").arg(script).arg(second.to_string());
