@@ -13,9 +13,9 @@ use std::path::Path;
 use clap_lex::{ArgCursor, RawArgs};
 use preloop_image::obstacle::{self, Obstacle};
 use preloop_image::program::{self, NoProgram, SHELL};
-use preloop_launcher::run::library::{self, LD_PRELOAD, Library};
+use preloop_launcher::run::library::{self, Library};
 use preloop_launcher::{SMC_TOOLS, sys};
-use preloop_uapi::settings::{SMC_DEBUG, SMC_RCVBUF, SMC_SNDBUF, parse_size};
+use preloop_uapi::settings::{LD_PRELOAD, SMC_DEBUG, SMC_RCVBUF, SMC_SNDBUF, parse_size};
 use rustix::io::Errno;
 
 const USAGE: &str = "

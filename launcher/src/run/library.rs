@@ -8,12 +8,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use preloop_uapi::settings::{LIBRARY, PRELOOP_LIB};
+use preloop_uapi::settings::{LD_PRELOAD, LIBRARY, PRELOOP_LIB};
 
 use preloop_image::elf::{self, Abi};
-
-/// The variable that the dynamic loader reads.
-pub const LD_PRELOAD: &str = "LD_PRELOAD";
+use preloop_image::preload;
 
 /// The library, ready to be preloaded.
 #[derive(Debug)]
@@ -66,7 +64,7 @@ pub fn find() -> Result<Library, Unusable> {
     let Some(path) = places.iter().find(|place| place.exists()).cloned() else {
         return Err(Unusable::Missing(places));
     };
-    if path.as_os_str().as_bytes().iter().any(|byte| separates(*byte)) {
+    if path.as_os_str().as_bytes().iter().any(|byte| preload::separates(*byte)) {
         return Err(Unusable::Unnameable(path));
     }
     match elf::look(&path) {
@@ -87,18 +85,14 @@ fn near_launcher() -> Vec<PathBuf> {
     places
 }
 
-fn separates(byte: u8) -> bool {
-    byte == b':' || byte == b' '
-}
-
 /// `LD_PRELOAD` with `library` appended, unless it is there already.
 pub fn with(existing: Option<&OsStr>, library: &Path) -> OsString {
     let existing = existing.unwrap_or_default().as_bytes();
-    if existing.split(|byte| separates(*byte)).any(|entry| names(entry, library)) {
+    if preload::has(existing, |entry| names(entry, library)) {
         return OsString::from_vec(existing.to_vec());
     }
     let mut value = existing.to_vec();
-    if value.last().is_some_and(|byte| !separates(*byte)) {
+    if value.last().is_some_and(|byte| !preload::separates(*byte)) {
         value.push(b':');
     }
     value.extend(library.as_os_str().as_bytes());
@@ -107,12 +101,9 @@ pub fn with(existing: Option<&OsStr>, library: &Path) -> OsString {
 
 /// `LD_PRELOAD` without `library`, or `None` when nothing else is in it.
 pub fn without(existing: Option<&OsStr>, library: &Path) -> Option<OsString> {
-    let entries: Vec<_> = existing?
-        .as_bytes()
-        .split(|byte| separates(*byte))
-        .filter(|entry| !entry.is_empty() && !names(entry, library))
-        .collect();
-    (!entries.is_empty()).then(|| OsString::from_vec(entries.join(&b':')))
+    let existing = existing?.as_bytes();
+    let left = preload::without(existing, |entry| names(entry, library)).unwrap_or_else(|| existing.to_vec());
+    (!left.is_empty()).then(|| OsString::from_vec(left))
 }
 
 /// Whether an entry of `LD_PRELOAD` means this library, be it by another path.

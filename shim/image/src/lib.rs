@@ -4,6 +4,7 @@
 //!    kernel will load.
 //! 2. [`obstacle`] says what would keep the dynamic loader from preloading there. [`elf`] and [`secure`] tell it what
 //!    the file is and whom it would run as.
+//! 3. [`preload`] reads and changes the list of libraries that the loader is told to preload.
 //!
 //! The dynamic loader ignores `LD_PRELOAD` in silence wherever it cannot honour it. The launcher looks first and says so;
 //! the library looks before it hands connections over to the next program.
@@ -12,5 +13,6 @@
 
 pub mod elf;
 pub mod obstacle;
+pub mod preload;
 pub mod program;
 pub mod secure;

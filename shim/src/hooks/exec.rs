@@ -76,11 +76,13 @@ unsafe fn with_environment(
     }
     // SAFETY: the caller's.
     let mut with: Vec<_> = unsafe { entries(envp) }.collect();
-    let mut without = None;
+    // They live until the call is over: an environment may have the variable twice.
+    let mut lists = Vec::new();
     for entry in with.iter_mut().filter(|_| chokes) {
         // SAFETY: as above.
-        if let Some(made) = next::without_library(unsafe { CStr::from_ptr(*entry) }.to_bytes()) {
-            *entry = without.insert(made).as_ptr();
+        if let Some(list) = next::without_library(unsafe { CStr::from_ptr(*entry) }.to_bytes()) {
+            *entry = list.as_ptr();
+            lists.push(list);
         }
     }
     with.extend(letter.as_ref().map(|letter| letter.as_ptr()));
@@ -136,8 +138,8 @@ pub unsafe extern "C" fn execvp(file: *const c_char, argv: Strings) -> c_int {
 pub unsafe extern "C" fn execvpe(file: *const c_char, argv: Strings, envp: Strings) -> c_int {
     // SAFETY: the program's own call.
     unsafe {
-        let next = || next::of_command(path_of(file).as_os_str(), texts(envp));
         let found = found(file);
+        let next = || next::of_file(&path_of(found.as_ptr()), texts(envp));
         replace(found.as_ptr(), envp, next, |envp| real::execvpe(file, argv, envp))
     }
 }
@@ -310,9 +312,9 @@ pub unsafe extern "C" fn posix_spawnp(
 ) -> c_int {
     // SAFETY: the program's own call.
     unsafe {
-        let next = || next::of_command(path_of(file).as_os_str(), texts(envp));
-        let make = |pid, envp| real::posix_spawnp(pid, file, actions, attributes, argv, envp);
         let found = found(file);
+        let next = || next::of_file(&path_of(found.as_ptr()), texts(envp));
+        let make = |pid, envp| real::posix_spawnp(pid, file, actions, attributes, argv, envp);
         make_child(found.as_ptr(), pid, actions, envp, next, make)
     }
 }

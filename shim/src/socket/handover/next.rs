@@ -1,7 +1,7 @@
 //! Whether the next program of this process will have the library.
 
 use preloop_image::elf::{self, Abi};
-use preloop_image::{obstacle, program};
+use preloop_image::{obstacle, preload, program};
 use preloop_uapi::settings::{LD_PRELOAD, LIBRARY};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -43,11 +43,6 @@ pub fn of_file<'a>(file: &Path, environment: impl Iterator<Item = &'a [u8]>) -> 
     }
 }
 
-/// What running `command`, looked for as execvp(3) does, with this environment leads to.
-pub fn of_command<'a>(command: &OsStr, environment: impl Iterator<Item = &'a [u8]>) -> Next {
-    program::find(command).map_or(Next::None, |file| of_file(&file, environment))
-}
-
 /// Whether naming the library would keep the file from starting, or make its loader complain: it is for another C library
 /// or machine. Allocates nothing.
 pub fn chokes(file: &CStr) -> bool {
@@ -57,24 +52,16 @@ pub fn chokes(file: &CStr) -> bool {
 /// An entry of an environment, without the library if it is the list of those to preload.
 pub fn without_library(entry: &[u8]) -> Option<CString> {
     let list = entry.strip_prefix(LD_PRELOAD.as_bytes())?.strip_prefix(b"=")?;
-    let others: Vec<_> = list.split(|byte| separates(*byte)).filter(|name| !is_library(name)).collect();
-    let mut without = format!("{LD_PRELOAD}=").into_bytes();
-    without.extend(others.join(&b':'));
-    (names_library(list)).then(|| CString::new(without).ok())?
+    let others = preload::without(list, is_library)?;
+    CString::new([LD_PRELOAD.as_bytes(), b"=", &others].concat()).ok()
 }
 
 /// Whether the dynamic loader is told to preload the library.
 fn is_named<'a>(mut environment: impl Iterator<Item = &'a [u8]>) -> bool {
     let list = environment.find_map(|entry| entry.strip_prefix(LD_PRELOAD.as_bytes())?.strip_prefix(b"="));
-    list.is_some_and(names_library) || std::fs::read(SYSTEM_PRELOAD).is_ok_and(|list| names_library(&list))
-}
-
-fn separates(byte: u8) -> bool {
-    matches!(byte, b' ' | b':' | b'\t' | b'\n')
-}
-
-fn names_library(list: &[u8]) -> bool {
-    list.split(|byte| separates(*byte)).any(is_library)
+    let of_system = || std::fs::read(SYSTEM_PRELOAD).unwrap_or_default();
+    list.is_some_and(|list| preload::has(list, is_library))
+        || of_system().split(u8::is_ascii_whitespace).any(|list| preload::has(list, is_library))
 }
 
 fn is_library(name: &[u8]) -> bool {
@@ -97,7 +84,7 @@ mod tests {
             ("libpreloop.so.1", false),
             ("", false),
         ] {
-            assert_eq!(names_library(list.as_bytes()), names, "{list:?}");
+            assert_eq!(preload::has(list.as_bytes(), is_library), names, "{list:?}");
         }
     }
 
@@ -117,6 +104,6 @@ mod tests {
         assert_eq!(of_file(Path::new("/no/such/file"), with()), Next::None);
         assert_eq!(of_file(Path::new("/bin/sh"), with()), Next::Preloaded { streams: true });
         assert_eq!(of_file(Path::new("/bin/sh"), preload.into_iter().take(1)), Next::Bare);
-        assert_eq!(of_command(OsStr::new("no-such-command"), with()), Next::None);
+        assert_eq!(of_file(Path::new(""), with()), Next::None);
     }
 }
