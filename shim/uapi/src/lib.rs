@@ -4,7 +4,9 @@
 
 pub mod decline;
 pub mod group;
+pub mod kcm;
 pub mod listing;
+pub mod mux;
 pub mod ring;
 pub mod settings;
 pub mod sync;

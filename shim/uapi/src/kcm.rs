@@ -1,0 +1,49 @@
+//! Numbers and structures of KCM's calls (`<linux/kcm.h>`, `<linux/socket.h>`).
+
+use core::ffi::{c_int, c_ulong};
+
+/// Address family.
+pub const AF_KCM: c_int = 41;
+/// The only protocol.
+pub const KCMPROTO_CONNECTED: c_int = 0;
+/// Level of its socket options.
+pub const SOL_KCM: c_int = 281;
+/// Whether a socket is to get no more messages: an `int`.
+pub const KCM_RECV_DISABLE: c_int = 1;
+/// Takes a [`Attach`].
+pub const SIOCKCMATTACH: c_ulong = 0x89e0;
+/// Takes a [`Unattach`].
+pub const SIOCKCMUNATTACH: c_ulong = 0x89e1;
+/// Fills a [`Clone`].
+pub const SIOCKCMCLONE: c_ulong = 0x89e2;
+
+/// `struct kcm_attach`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Attach {
+    /// A TCP socket.
+    pub fd: c_int,
+    /// The parser's program; -1 for the one that the user named.
+    pub bpf_fd: c_int,
+}
+
+/// `struct kcm_unattach`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Unattach {
+    /// A TCP socket.
+    pub fd: c_int,
+}
+
+/// `struct kcm_clone`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Clone {
+    /// The new socket.
+    pub fd: c_int,
+}
+
+const _: () = {
+    assert!(size_of::<Attach>() == 8);
+    assert!(size_of::<Unattach>() == 4 && size_of::<Clone>() == 4);
+};
