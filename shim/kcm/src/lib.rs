@@ -22,7 +22,7 @@
 //! | [`receive`] | one csock's queue: both types, partial reads, peek, flags | `kcm_recvmsg` |
 //! | [`send`] | messages being made, and queued | `kcm_sendmsg` |
 //! | [`transmit`] | psocks that are free, reserved, stalled, stopped | `kcm_write_msgs`, `reserve_psock`, `kcm_abort_tx_psock` |
-//! | [`raw`] | what the TCP socket itself shows: unread bytes, posted errors | `report_csk_error` |
+//! | [`posted`] | errors that the TCP socket itself shows | `report_csk_error` |
 //! | [`stats`], [`proc`] | counts, and the texts of `/proc/net/kcm` and `/proc/net/kcm_stats` | `net/kcm/kcmproc.c` |
 //! | [`buffer`], [`queue`], [`list`], [`outside`] | the parts that these are made of, and what the caller supplies | |
 //!
@@ -57,10 +57,10 @@ pub mod list;
 pub mod members;
 pub mod mux;
 pub mod outside;
+pub mod posted;
 pub mod proc;
 pub mod pull;
 pub mod queue;
-pub mod raw;
 pub mod receive;
 pub mod send;
 pub mod stats;

@@ -5,8 +5,6 @@
 //! free for sending in the order in which they were attached. Whether a TCP socket may be attached, and is not already,
 //! the caller knows.
 
-use core::ops::Range;
-
 use crate::errno::{ENFILE, ENOENT, Errno};
 use crate::id::{CsockId, PsockId};
 use crate::mux::{CSOCK, Csock, Kind, MuxState, PSOCK};
@@ -27,9 +25,6 @@ pub struct Options {
 /// What a psock leaves behind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Detached {
-    /// Unread bytes in its region, to be read from the TCP socket before anything else. The region is free for the next
-    /// psock of that index: take them out before another attach.
-    pub unread: Range<usize>,
     /// The error that is posted on the TCP socket, 0 for none.
     pub posted: Errno,
 }
@@ -87,7 +82,8 @@ impl MuxState {
         Ok(id)
     }
 
-    /// Takes a psock out. The message that it had cut for nobody is lost, and so is what was taken of an unfinished one.
+    /// Takes a psock out. The message that it had cut for nobody is lost, and so is what was taken of an unfinished one;
+    /// all that comes after it stands in TCP.
     /// If a csock was sending on it, it is stopped for sending, with EPIPE, and the message goes whole to another one.
     /// ENOENT when it is not attached.
     pub fn unattach<M: Regions, T: Tcp>(
@@ -98,9 +94,6 @@ impl MuxState {
         if !self.attached.contains(psock) {
             return Err(ENOENT);
         }
-        let state = &mut self.psocks[psock.index()];
-        let lost = state.ready.max(state.strp.taken() as u32);
-        state.buffer.consume(lost as usize);
         if self.ready.remove(psock) {
             self.stats.rx_ready_drops += 1;
         }
@@ -114,7 +107,7 @@ impl MuxState {
             set.remove(psock);
         }
         self.write_all(outside);
-        Ok(Detached { unread: state.buffer.filled(), posted: state.posted })
+        Ok(Detached { posted: state.posted })
     }
 
     /// SO_RCVBUF of a csock, in bytes. It counts when the next message comes.

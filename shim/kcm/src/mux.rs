@@ -52,7 +52,8 @@ pub(crate) struct Csock {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Psock {
-    /// What was read and no csock has: from the first byte of a message on.
+    /// What was taken from TCP and no csock has: a part of a message, or the one that waits. In the middle of
+    /// [`MuxState::pull`] what was peeked as well.
     pub(crate) buffer: Buffer,
     pub(crate) strp: Strparser,
     pub(crate) stats: PsockStats,
@@ -62,6 +63,8 @@ pub(crate) struct Psock {
     pub(crate) ready: u32,
     /// The error posted on the TCP socket; 0 for none.
     pub(crate) posted: Errno,
+    /// Bytes that the next peek asks for beside what is missing of the message at hand; 0 for the least.
+    pub(crate) window: u32,
     /// Index plus one of the csock that has it reserved; 0 for none.
     pub(crate) tx_csock: u16,
     /// Never sent on again.
@@ -113,6 +116,7 @@ pub(crate) const PSOCK: Psock = Psock {
     saved: CSOCK.stats,
     ready: 0,
     posted: 0,
+    window: 0,
     tx_csock: 0,
     tx_stopped: false,
     stalled: false,
@@ -177,8 +181,8 @@ pub struct MuxState {
 
 const _: () = {
     assert!(size_of::<Csock>() == 120);
-    assert!(size_of::<Psock>() == 192);
-    assert!(size_of::<MuxState>() == 84616);
+    assert!(size_of::<Psock>() == 200);
+    assert!(size_of::<MuxState>() == 86664);
 };
 
 impl Default for MuxState {

@@ -8,7 +8,7 @@ use crate::id::{CsockId, PsockId};
 /// One of a mux's regions of bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Region {
-    /// Bytes read from a psock that no csock has yet.
+    /// Bytes of a psock that no csock has yet.
     Psock(PsockId),
     /// Messages that a csock has received.
     Received(CsockId),
@@ -32,8 +32,15 @@ pub trait Regions {
 
 /// The TCP sockets behind psocks. No call waits.
 pub trait Tcp {
-    /// Reads. `Ok(0)` is the end of the stream, and so is any error but [`crate::errno::EAGAIN`]: nothing there now.
-    fn read(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, Errno>;
+    /// Copies bytes that stay in TCP: the next call begins with the same ones. As many as there are; less than fits only
+    /// when that is all. `Ok(0)` is the end of the stream, and so is any error but [`crate::errno::EAGAIN`]: nothing there
+    /// now.
+    fn peek(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, Errno>;
+    /// Takes `n` bytes out of TCP, which the last peek has shown. If a raw read was quicker there are fewer: it must not
+    /// wait for more.
+    fn take(&mut self, psock: PsockId, n: usize);
+    /// SIOCINQ: bytes that a peek would find. Cheaper than one that copies thousands.
+    fn available(&mut self, psock: PsockId) -> usize;
     /// Writes some of `parts`, one after the other, without a signal; [`crate::errno::EAGAIN`] when none would fit. Any
     /// other error, or `Ok(0)`, takes the psock out of sending.
     fn write(&mut self, psock: PsockId, parts: &[&[u8]]) -> Result<usize, Errno>;

@@ -9,7 +9,6 @@ use core::fmt::{Display, Result, Write};
 use crate::id::{CsockId, PsockId};
 use crate::mux::MuxState;
 use crate::stats::{CsockStats, MuxStats, PsockStats};
-use crate::steer::charge;
 
 /// What the TCP socket of a psock has queued, as the kernel counts it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -95,18 +94,14 @@ impl MuxState {
         let psock = &self.psocks[id.index()];
         let PsockStats { rx_msgs, rx_bytes, tx_msgs, tx_bytes, .. } = psock.stats;
         write!(out, "   psock-{:<5} {rx_msgs:<10} {rx_bytes:<16} {tx_msgs:<10} {tx_bytes:<16} ", id.0)?;
-        // What was read ahead is to look as if it stood in the TCP socket.
-        let unread = self.unread(id);
-        let (ahead, ahead_memory) = if unread > 0 { (1, charge(unread)) } else { (0, 0) };
-        let recv_q = tcp.recv_q + ahead;
-        write!(out, "{recv_q:<8} {:<8} {:<8} {:<8} ", tcp.rmem + ahead_memory, tcp.send_q, tcp.smem)?;
+        write!(out, "{:<8} {:<8} {:<8} {:<8} ", tcp.recv_q, tcp.rmem, tcp.send_q, tcp.smem)?;
         words(out, &[(psock.tx_stopped, "TxStop "), (psock.strp.stopped(), "RxStop ")])?;
         if let Some(csock) = psock.tx_csock.checked_sub(1) {
             write!(out, "Rsvd-{csock} ")?;
         }
         match psock.strp.need() {
             _ if psock.ready > 0 => out.write_str("RxPause RdyRx ")?,
-            _ if recv_q == 0 => {}
+            _ if tcp.recv_q == 0 => {}
             Some(need) => write!(out, "RxWait={need} ")?,
             None => out.write_str("RxWait ")?,
         }

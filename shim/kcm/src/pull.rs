@@ -1,8 +1,14 @@
-//! Reading a psock: bytes into its region, messages out of them, a csock for each.
+//! Reading a psock: bytes out of TCP, messages out of them, a csock for each.
 //!
 //! Reference: `strp_read_sock` in net/strparser/strparser.c, `kcm_rcv_strparser`, `kcm_read_sock_done` in
 //! net/kcm/kcmsock.c. What the kernel does in TCP's callback, or in its work queue, one call of [`MuxState::pull`] does:
-//! it reads until there is nothing, or [`BATCH_BYTES`] were read, or nobody has room. That is one batch.
+//! it reads until there is nothing, or [`BATCH_BYTES`] were taken, or nobody has room. That is one batch.
+//!
+//! # Nothing is read ahead
+//!
+//! Bytes are peeked first. When messages are cut and dealt out, exactly those bytes are taken that belong to them, or to
+//! the beginning of one that is not whole ([`crate::strparser`]); the rest was shown in vain, and stands in TCP for raw
+//! reads, polls and unattach. A psock peeks no more than it could probably take: twice what it took last time.
 //!
 //! # Straight to the caller
 //!
@@ -21,8 +27,10 @@ use crate::strparser::{Cut, Look};
 
 /// After so many bytes a batch ends, so that one psock does not keep others waiting.
 pub const BATCH_BYTES: usize = 256 << 10;
-/// Bytes that one read asks for, or what is missing of the message, if that is more.
-pub const READ_BYTES: usize = 64 << 10;
+/// Bytes that one peek asks for at least, beside what is missing of the message at hand.
+pub const PEEK_LEAST: usize = 4 << 10;
+/// Bytes that one peek asks for at most, beside what is missing of the message at hand.
+pub const PEEK_MOST: usize = 64 << 10;
 
 /// The buffers of a call that waits for messages: recvmmsg's, or one of recv's.
 pub trait Sink {
@@ -74,15 +82,16 @@ impl MuxState {
         outside: &mut Outside<'_, M, T>,
     ) -> bool {
         let mut batch = Batch { psock, serving: None, caller };
-        let (mut read, mut drained) = (0, false);
-        loop {
-            self.cut(&mut batch, outside);
-            if drained || read >= BATCH_BYTES || !self.receives(psock) {
-                break;
+        let (mut taken, mut drained) = (0, false);
+        while !drained && taken < BATCH_BYTES && self.receives(psock) {
+            let peeked;
+            (peeked, drained) = self.peek(psock, outside);
+            if peeked > 0 {
+                self.cut(&mut batch, outside);
+                let n = self.take(psock, peeked, outside.tcp);
+                taken += n;
+                drained |= n == 0;
             }
-            let n;
-            (n, drained) = self.read_more(psock, outside);
-            read += n;
         }
         self.end_batch(&mut batch, outside.memory);
         !drained && self.receives(psock)
@@ -90,8 +99,7 @@ impl MuxState {
 
     /// Bytes without which no message of this psock gets whole, at least 1: what SO_RCVLOWAT of its TCP socket may be.
     pub fn missing(&self, psock: PsockId) -> usize {
-        let state = &self.psocks[psock.index()];
-        state.strp.length().map_or(1, |length| length.saturating_sub(state.buffer.len())).max(1)
+        self.psocks[psock.index()].strp.need().map_or(1, |need| need.max(1) as usize)
     }
 
     /// Whether this psock reads its TCP socket, now and as long as nobody tells otherwise.
@@ -216,16 +224,24 @@ impl MuxState {
         }
     }
 
-    /// Reads what there is, or is missing: how many bytes, and whether that was all that there is now.
-    fn read_more<M: Regions, T: Tcp>(&mut self, psock: PsockId, outside: &mut Outside<'_, M, T>) -> (usize, bool) {
-        let want = self.missing(psock).max(READ_BYTES);
+    /// Puts what TCP has behind the bytes that are taken: how many bytes, and whether that is all that there is now.
+    fn peek<M: Regions, T: Tcp>(&mut self, psock: PsockId, outside: &mut Outside<'_, M, T>) -> (usize, bool) {
         let state = &mut self.psocks[psock.index()];
+        let missing = state.strp.need().unwrap_or(0) as usize;
+        if missing > PEEK_LEAST && state.strp.leaves_rest() {
+            let available = outside.tcp.available(psock);
+            // With nothing there it may be the end, which only a peek finds out.
+            if available > 0 && available < missing {
+                return (0, true);
+            }
+        }
         let region = outside.memory.region(Region::Psock(psock));
-        let want = want.min(region.len() - state.buffer.len());
+        let want = missing + (state.window as usize).clamp(PEEK_LEAST, PEEK_MOST);
+        let want = want.min(region.len().saturating_sub(state.buffer.len()));
         let Some(room) = state.buffer.room(region, want).filter(|room| !room.is_empty()) else {
             return (0, true);
         };
-        match outside.tcp.read(psock, &mut region[room]) {
+        match outside.tcp.peek(psock, &mut region[room]) {
             Ok(n) if n > 0 => {
                 state.buffer.fill(n);
                 return (n, n < want);
@@ -238,6 +254,22 @@ impl MuxState {
             }
         }
         (0, true)
+    }
+
+    /// Takes from TCP what of the bytes peeked was dealt out or belongs to the message at the buffer's start, and forgets
+    /// the rest: how many bytes were taken.
+    fn take<T: Tcp>(&mut self, psock: PsockId, peeked: usize, tcp: &mut T) -> usize {
+        let state = &mut self.psocks[psock.index()];
+        let kept = state.strp.taken().max(state.ready as usize);
+        let vain = state.buffer.len().saturating_sub(kept).min(peeked);
+        state.buffer.truncate_by(vain);
+        let taken = peeked - vain;
+        if taken > 0 {
+            tcp.take(psock, taken);
+            let before = if vain > 0 { 0 } else { state.window };
+            state.window = before.max((2 * taken).min(PEEK_MOST) as u32);
+        }
+        taken
     }
 
     /// Nothing is cut any more. What was taken of the message at hand is lost; the rest is for raw reads.

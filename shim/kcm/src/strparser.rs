@@ -1,5 +1,5 @@
 //! One psock's stream, cut into messages: the kernel's `__strp_recv` (net/strparser/strparser.c), for bytes that lie in
-//! one piece and may have been read far ahead.
+//! one piece and still stand in TCP.
 //!
 //! # A parser's results
 //!
@@ -14,13 +14,14 @@
 //! A parser that has been shown as many bytes as the limit and asks for more can only answer too large a length:
 //! EMSGSIZE. (The kernel waits for ever, its buffer being full.) An error is final.
 //!
-//! # Taken and unread
+//! # Taken, and left in TCP
 //!
-//! The kernel leaves bytes in the TCP socket where this one reads ahead. What the kernel would have *taken* of an
-//! unfinished message is all that was there when the parser asked for more, or when it told the length; the rest it
-//! leaves until the message is whole. Taken bytes are lost when the message is, by unattach, an error or the time-out;
-//! what is unread belongs to the TCP socket, and is read from it then ([`crate::raw`]). So [`Strparser::taken`] is kept
-//! although nothing here needs it.
+//! What is shown to a parser for the first time is *taken* out of TCP: all that was there when it asked for more, or when
+//! it told the length of a message that is not whole. The rest of such a message stays in TCP until all of it is there, as
+//! in the kernel. Taken bytes are lost when the message is, by unattach, an error or the time-out.
+//!
+//! But a rest of more than [`LEFT`] bytes, or of more than half of the limit, is taken as it comes: TCP may never have
+//! room for all of it at a time.
 //!
 //! # Time-out
 //!
@@ -31,6 +32,9 @@ use crate::id::PsockId;
 use crate::outside::Tcp;
 use crate::stats::PsockStats;
 
+/// The longest rest of a message that stays in TCP until all of it is there, if half of the limit is not less.
+pub const LEFT: u32 = 64 << 10;
+
 /// The parser's state for the message that begins at the start of a psock's buffer. All zeros: nothing seen of it.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -39,10 +43,12 @@ pub struct Strparser {
     pub deadline: u64,
     /// The message's length; 0 while it is not known.
     full_len: u32,
-    /// Bytes of it that count as taken out of the TCP socket.
+    /// Bytes of it that are taken out of TCP.
     taken: u32,
     /// Bytes taken since [`Strparser::count`].
     uncounted: u64,
+    /// Its rest stays in TCP when it is no longer than this.
+    left: u32,
     /// After an error: nothing is cut any more.
     stopped: bool,
 }
@@ -82,7 +88,7 @@ impl<T: Tcp> Look<'_, T> {
 
 impl Strparser {
     /// A stream of which nothing was seen.
-    pub const NEW: Self = Self { deadline: 0, full_len: 0, taken: 0, uncounted: 0, stopped: false };
+    pub const NEW: Self = Self { deadline: 0, full_len: 0, taken: 0, uncounted: 0, left: 0, stopped: false };
 
     /// Whether an error ended parsing.
     pub fn stopped(&self) -> bool {
@@ -99,17 +105,14 @@ impl Strparser {
         (self.full_len > 0).then(|| self.full_len - self.taken)
     }
 
-    /// The unfinished message's length, if it is known.
-    pub fn length(&self) -> Option<usize> {
-        (self.full_len > 0).then_some(self.full_len as usize)
+    /// Whether what is missing stays in TCP until all of it is there.
+    pub fn leaves_rest(&self) -> bool {
+        self.need().is_some_and(|need| need <= self.left)
     }
 
-    /// Cuts the message at the start of `bytes`, all that has come from its first byte on.
+    /// Cuts the message at the start of `bytes`: those taken of it, and what TCP has behind them.
     pub fn next<T: Tcp>(&mut self, bytes: &[u8], look: &mut Look<'_, T>, stats: &mut PsockStats) -> Cut {
         if self.full_len == 0 {
-            if bytes.len() <= self.taken() {
-                return Cut::More;
-            }
             let result = look.tcp.parse(look.psock, bytes);
             match self.judge(result, bytes.len(), look.limit(), stats) {
                 Ok(0) => {
@@ -117,15 +120,19 @@ impl Strparser {
                     self.wait(bytes.len(), look);
                     return Cut::More;
                 }
-                Ok(length) => self.full_len = length,
+                Ok(length) => (self.full_len, self.left) = (length, LEFT.min(look.limit() / 2)),
                 Err(error) => return Cut::Error(error),
             }
             if bytes.len() < self.full_len as usize {
                 self.uncounted += (bytes.len() - self.taken()) as u64;
                 self.wait(bytes.len(), look);
+                return Cut::More;
             }
         }
         if bytes.len() < self.full_len as usize {
+            if !self.leaves_rest() {
+                self.take(bytes.len());
+            }
             return Cut::More;
         }
         let length = self.full_len as usize;
@@ -181,6 +188,11 @@ impl Strparser {
             let time = look.tcp.receive_time(look.psock);
             self.deadline = if time > 0 { look.now.saturating_add(time).max(1) } else { 0 };
         }
+        self.take(shown);
+    }
+
+    /// All that was shown of the message is taken.
+    fn take(&mut self, shown: usize) {
         self.uncounted += (shown - self.taken()) as u64;
         self.taken = shown as u32;
     }

@@ -127,9 +127,6 @@ fn after_an_error_bytes_belong_to_raw_reads_and_attaching_anew_recovers() {
     assert_eq!(world.drain(csock), "a(5),b(5)");
     assert_eq!(world.posted, [psock]);
     assert!(world.mux.receiving_ended(psock));
-    let mut peeked = [0; 2];
-    assert_eq!(world.mux.read_raw(psock, &mut peeked, true, &mut world.memory), 2);
-    assert_eq!(peeked, [0xff; 2]);
     assert_eq!(world.read_raw(psock), b"\xff\xff\xff\xf0zz");
     world.arrive(psock, &message('c', 1));
     assert_eq!(world.drain(csock), "");
@@ -183,10 +180,85 @@ fn raw_reads_take_bytes_from_under_the_parser() {
     let (mut world, csock, psock) = World::scene(Kind::Dgram);
     world.arrive(psock, &message('a', 6)[..6]);
     world.arrive(psock, b"xy");
-    assert_eq!(world.mux.unread(psock), 2);
     assert_eq!(world.read_raw(psock), b"xy");
     world.arrive(psock, b"aaaa");
     assert_eq!(world.drain(csock), "a(10)");
+}
+
+#[test]
+fn the_rest_of_a_message_stays_in_tcp_until_all_of_it_is_there() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    let whole = message('P', 20_000);
+    let mut rest = &whole[..];
+    world.tcp.of(psock).peeks = 0;
+    for (part, left) in [(10, 0), (9000, 9000), (10_993, 19_993)] {
+        world.arrive(psock, &rest[..part]);
+        rest = &rest[part..];
+        assert_eq!(world.tcp.of(psock).incoming.len(), left);
+    }
+    let wire = world.tcp.of(psock);
+    assert_eq!((wire.peeks, wire.copied), (1, 10), "nothing is copied in vain");
+    world.arrive(psock, rest);
+    assert_eq!(world.drain(csock), "P(20004)");
+    assert_eq!(world.tcp.of(psock).incoming.len(), 0);
+}
+
+#[test]
+fn a_rest_that_tcp_may_have_no_room_for_is_taken_as_it_comes() {
+    for (limit, left) in [(80_000, 40_000), (1 << 19, 65_536)] {
+        let (mut world, csock, psock) = World::scene(Kind::Dgram);
+        world.tcp.of(psock).limit = limit;
+        let whole = message('P', limit - 4);
+        let end = whole.len() - left;
+        for (part, stays) in [(0..4, 0), (4..1000, 0), (1000..end - 1, 0), (end - 1..end, 0), (end..end + 9, 9)] {
+            world.arrive(psock, &whole[part.clone()]);
+            assert_eq!(world.tcp.of(psock).incoming.len(), stays, "{part:?} of {limit}");
+        }
+        assert_eq!(world.mux.missing(psock), left);
+        world.arrive(psock, &whole[end + 9..]);
+        assert_eq!(world.drain(csock), format!("P({limit})"));
+    }
+}
+
+#[test]
+fn the_end_is_found_in_the_middle_of_a_message_too() {
+    for len in [100, 10_000] {
+        let (mut world, csock, psock) = World::scene(Kind::Dgram);
+        world.arrive(psock, &message('a', len)[..10]);
+        world.tcp.of(psock).end = Some(Ok(0));
+        world.pull(psock);
+        assert!(!world.mux.receives(psock));
+        assert_eq!(world.drain(csock), "");
+    }
+}
+
+#[test]
+fn a_batch_takes_one_peek() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    world.tcp.of(psock).peeks = 0;
+    world.arrive(psock, &[message('a', 100), message('b', 100), message('c', 100)[..50].to_vec()].concat());
+    let wire = world.tcp.of(psock);
+    assert_eq!((wire.peeks, wire.copied), (1, 258));
+    assert_eq!(world.drain(csock), "a(104),b(104)");
+}
+
+#[test]
+fn bytes_are_not_copied_again_and_again_in_vain() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    world.mux.set_receive_buffer(csock, 1);
+    let (sent, mut got) = (message('m', 60).repeat(2000), 0);
+    world.arrive(psock, &sent);
+    while let Ok((bytes, _)) = world.receive(csock, 64, 0) {
+        got += bytes.len();
+    }
+    assert_eq!(got, sent.len());
+    let copied = world.tcp.of(psock).copied;
+    assert!(copied < 70 * sent.len(), "{copied} bytes copied, two messages at a time");
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    world.arrive(psock, &sent);
+    while world.receive(csock, 64, 0).is_ok() {}
+    let copied = world.tcp.of(psock).copied;
+    assert!(copied < 3 * sent.len(), "{copied} bytes copied, hundreds of messages at a time");
 }
 
 #[test]

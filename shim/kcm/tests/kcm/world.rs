@@ -36,8 +36,14 @@ impl Regions for Memory {
 /// The other end of a psock, and the wire between.
 pub struct Wire {
     pub incoming: VecDeque<u8>,
-    /// Bytes that one read gives at most.
+    /// Bytes of them that come between one look at them and the next.
     pub piece: usize,
+    /// Bytes of them that have come, and those that the last peek has shown.
+    come: usize,
+    peeked: usize,
+    /// Peeks, and the bytes that they copied.
+    pub peeks: usize,
+    pub copied: usize,
     pub end: Option<Result<usize, Errno>>,
     pub written: Vec<u8>,
     /// Bytes that may be written until the other end reads.
@@ -57,6 +63,10 @@ impl Wire {
         Self {
             incoming: VecDeque::new(),
             piece: usize::MAX,
+            come: 0,
+            peeked: 0,
+            peeks: 0,
+            copied: 0,
             end: None,
             written: Vec::new(),
             room: usize::MAX,
@@ -80,16 +90,33 @@ impl Wires {
 }
 
 impl Tcp for Wires {
-    fn read(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, Errno> {
+    fn peek(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, Errno> {
+        let n = self.available(psock).min(into.len());
         let wire = self.of(psock);
-        let n = into.len().min(wire.piece).min(wire.incoming.len());
+        wire.peeked = n;
+        wire.peeks += 1;
+        wire.copied += n;
         if n == 0 {
             return wire.end.unwrap_or(Err(EAGAIN));
         }
-        for (to, from) in into.iter_mut().zip(wire.incoming.drain(..n)) {
-            *to = from;
+        for (to, from) in into.iter_mut().zip(wire.incoming.range(..n)) {
+            *to = *from;
         }
         Ok(n)
+    }
+
+    fn take(&mut self, psock: PsockId, n: usize) {
+        let wire = self.of(psock);
+        assert!((1..=wire.peeked).contains(&n), "{n} of {} that were shown", wire.peeked);
+        wire.incoming.drain(..n);
+        wire.come -= n;
+        wire.peeked = 0;
+    }
+
+    fn available(&mut self, psock: PsockId) -> usize {
+        let wire = self.of(psock);
+        wire.come = wire.incoming.len().min(wire.come.saturating_add(wire.piece));
+        wire.come
     }
 
     fn write(&mut self, psock: PsockId, parts: &[&[u8]]) -> Result<usize, Errno> {
@@ -207,14 +234,12 @@ impl World {
         psock
     }
 
-    /// What is unread, and the error that stays posted.
+    /// What stands in TCP, and the error that stays posted.
     pub fn unattach(&mut self, psock: PsockId) -> (Vec<u8>, Errno) {
         let (mux, mut outside) = self.outside();
-        let Detached { unread, posted } = mux.unattach(psock, &mut outside).expect("it is attached");
-        let mut bytes = self.memory.region(Region::Psock(psock))[unread].to_vec();
-        bytes.extend(&self.tcp.of(psock).incoming);
+        let Detached { posted } = mux.unattach(psock, &mut outside).expect("it is attached");
         self.settle();
-        (bytes, posted)
+        (self.read_raw(psock), posted)
     }
 
     pub fn close(&mut self, csock: CsockId) -> bool {
@@ -330,10 +355,9 @@ impl World {
     }
 
     pub fn read_raw(&mut self, psock: PsockId) -> Vec<u8> {
-        let mut bytes = vec![0; self.mux.unread(psock)];
-        assert_eq!(self.mux.read_raw(psock, &mut bytes, false, &mut self.memory), bytes.len());
-        bytes.extend(self.tcp.of(psock).incoming.drain(..));
-        bytes
+        let wire = self.tcp.of(psock);
+        wire.come = 0;
+        wire.incoming.drain(..).collect()
     }
 }
 
