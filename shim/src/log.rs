@@ -6,24 +6,25 @@ use std::io::Write;
 
 const STDERR: i32 = 2;
 
-fn line(text: Arguments<'_>) {
+fn line(tool: &str, text: Arguments<'_>) {
     let mut buffer = [0u8; 256];
     let mut room = &mut buffer[..255];
     // A line that is too long is cut.
-    let _ = write!(room, "smc_run: {text}");
+    let _ = write!(room, "{tool}: {text}");
     let used = 255 - room.len();
     buffer[used] = b'\n';
     let _ = call::write(STDERR, &buffer[..=used]);
 }
 
-/// Tells the user that a setting makes no sense.
-pub fn complain(text: &str) {
-    line(format_args!("Warning: {text}"));
+/// Tells the user that what a variable is set to makes no sense.
+pub fn complain(variable: &str, what: &str) {
+    let tool = if variable.starts_with("KCM_") { "kcm_run" } else { "smc_run" };
+    line(tool, format_args!("Warning: {variable}={what}"));
 }
 
 /// A debug line, printed with `SMC_DEBUG=1`.
 pub fn debug(text: Arguments<'_>) {
     if crate::process::settings().debug {
-        line(format_args!("[{}] {text}", crate::process::pid()));
+        line("smc_run", format_args!("[{}] {text}", crate::process::pid()));
     }
 }

@@ -40,13 +40,13 @@ pub fn is_confined() -> bool {
 }
 
 /// Whether io_uring may be set up. Its operations pass the library by, so that usually it answers as on a kernel without
-/// it, and programs do without; where the user wants it, no connection moves.
+/// it, and programs do without; where the user wants it, no connection moves. Where none would, it is the program's.
 pub fn lets_io_uring() -> bool {
-    let lets = settings().io_uring;
-    if lets {
+    let Settings { smc, io_uring, .. } = settings();
+    if *smc && *io_uring {
         confine();
     }
-    lets
+    !smc || *io_uring
 }
 
 /// See [`is_confined`]. What has not moved stays on TCP, so that no call on it needs more than the kernel's own; for what

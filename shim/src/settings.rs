@@ -4,9 +4,10 @@ use crate::log;
 use preloop_sys::process;
 use preloop_uapi::group::{RING_MAX, RING_MIN};
 use preloop_uapi::settings::{
-    PRELOOP_IO_URING, PRELOOP_STATS, PRELOOP_UNBOUNDED_WAITS, SMC_DEBUG, SMC_RCVBUF, SMC_SNDBUF, parse_size,
+    KCM_DEBUG, KCM_PARSER, PRELOOP_IO_URING, PRELOOP_SERVES, PRELOOP_STATS, PRELOOP_UNBOUNDED_WAITS, SMC_DEBUG,
+    SMC_RCVBUF, SMC_SNDBUF, Serves, parse_size,
 };
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 /// Ring bytes per direction when nothing is set.
@@ -15,8 +16,19 @@ const RING_DEFAULT: u64 = 256 << 10;
 /// The settings of this process.
 #[derive(Debug)]
 pub struct Settings {
+    /// Local TCP connections may move to shared memory. Without it no TCP socket is known to the library.
+    pub smc: bool,
+    /// The program may have sockets of AF_KCM.
+    #[allow(dead_code, reason = "for the sockets of AF_KCM")]
+    pub kcm: bool,
     /// Print debug lines.
     pub debug: bool,
+    /// Print debug lines about KCM.
+    #[allow(dead_code, reason = "for the sockets of AF_KCM")]
+    pub kcm_debug: bool,
+    /// Parser of TCP sockets that are attached without a program, as the user wrote it.
+    #[allow(dead_code, reason = "for the sockets of AF_KCM")]
+    pub kcm_parser: Option<OsString>,
     /// Ring bytes of what this process receives: a power of two.
     pub receive_ring: u64,
     /// Ring bytes of what this process sends: a power of two.
@@ -33,8 +45,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+        let Serves { smc, kcm } = Serves::default();
         Self {
+            smc,
+            kcm,
             debug: false,
+            kcm_debug: false,
+            kcm_parser: None,
             receive_ring: RING_DEFAULT,
             send_ring: RING_DEFAULT,
             memory_budget: process::memory_limit() / 16,
@@ -48,8 +65,13 @@ impl Default for Settings {
 impl Settings {
     /// Reads the environment.
     pub fn from_env() -> Self {
+        let Serves { smc, kcm } = serves();
         Self {
+            smc,
+            kcm,
             debug: switch(SMC_DEBUG),
+            kcm_debug: switch(KCM_DEBUG),
+            kcm_parser: std::env::var_os(KCM_PARSER).filter(|text| !text.is_empty()),
             receive_ring: ring(SMC_RCVBUF),
             send_ring: ring(SMC_SNDBUF),
             io_uring: switch(PRELOOP_IO_URING),
@@ -60,13 +82,23 @@ impl Settings {
     }
 }
 
+/// What the library is to do.
+fn serves() -> Serves {
+    let text = std::env::var_os(PRELOOP_SERVES).unwrap_or_default();
+    let (serves, known) = Serves::parse(&text.to_string_lossy());
+    if !known {
+        log::complain(PRELOOP_SERVES, &format!("{:?}: only smc and kcm are known", text.display()));
+    }
+    serves
+}
+
 /// A variable that is on or off.
 fn switch(variable: &str) -> bool {
     match std::env::var(variable).as_deref() {
         Ok("" | "0") | Err(_) => false,
         Ok("1") => true,
         Ok(other) => {
-            log::complain(&format!("{variable}={other:?} is neither 0 nor 1: taken as 1"));
+            log::complain(variable, &format!("{other:?} is neither 0 nor 1: taken as 1"));
             true
         }
     }
@@ -79,12 +111,12 @@ fn ring(variable: &str) -> u64 {
         Some(0) => RING_DEFAULT,
         Some(bytes) => {
             if bytes > RING_MAX {
-                log::complain(&format!("{variable}={}: cut to {RING_MAX} bytes", text.display()));
+                log::complain(variable, &format!("{}: cut to {RING_MAX} bytes", text.display()));
             }
             bytes.clamp(RING_MIN, RING_MAX).next_power_of_two()
         }
         None => {
-            log::complain(&format!("{variable}={:?} is no size (NUMBER, NUMBERk or NUMBERm): ignored", text.display()));
+            log::complain(variable, &format!("{:?} is no size (NUMBER, NUMBERk or NUMBERm): ignored", text.display()));
             RING_DEFAULT
         }
     }

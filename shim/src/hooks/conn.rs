@@ -2,6 +2,7 @@
 
 use super::answer;
 use crate::fdtable;
+use crate::process;
 use crate::socket::birth;
 use crate::socket::close::{self, Shutdown};
 use crate::socket::spare;
@@ -27,7 +28,8 @@ fn with_room(kernel: impl Fn() -> c_int) -> c_int {
     answer(Err(Errno::EMFILE))
 }
 
-/// socket(2). A kernel without SMC gives AF_SMC and IPPROTO_SMC as TCP, which the library then treats as every other.
+/// socket(2). On a kernel without SMC, AF_SMC and IPPROTO_SMC give TCP where the library serves SMC, and that treats it as
+/// every other.
 ///
 /// # Safety
 /// As in C.
@@ -37,12 +39,13 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
     // SAFETY: plain numbers.
     let mut fd = with_room(|| unsafe { real::socket(domain, kind, protocol) });
     let mut smc = false;
-    if fd < 0 && stream && domain == AF_SMC && matches!(protocol, 0 | SMCPROTO_SMC6) {
+    let missing = fd < 0 && stream && process::settings().smc;
+    if missing && domain == AF_SMC && matches!(protocol, 0 | SMCPROTO_SMC6) {
         let family = if protocol == SMCPROTO_SMC6 { libc::AF_INET6 } else { libc::AF_INET };
         // SAFETY: as above.
         fd = unsafe { real::socket(family, kind, 0) };
         smc = true;
-    } else if fd < 0 && stream && protocol == IPPROTO_SMC && matches!(domain, libc::AF_INET | libc::AF_INET6) {
+    } else if missing && protocol == IPPROTO_SMC && matches!(domain, libc::AF_INET | libc::AF_INET6) {
         // SAFETY: as above.
         fd = unsafe { real::socket(domain, kind, libc::IPPROTO_TCP) };
     }

@@ -34,7 +34,9 @@ pub fn given_out(fd: Fd) {
 
 /// A TCP socket was made.
 pub fn made(fd: Fd, flags: i32, smc: bool) {
-    OpenFile::enter(fd, nonblock(flags) | if smc { flag::AF_SMC } else { 0 });
+    if OpenFile::enter(fd, nonblock(flags) | if smc { flag::AF_SMC } else { 0 }).is_none() {
+        given_out(fd);
+    }
 }
 
 /// A socket listens now.
@@ -86,7 +88,7 @@ pub fn accepted(listener: Fd, fd: Fd, from: &RawAddr, flags: i32) {
     let listener = fdtable::get(listener).map(|listener| listener.sock);
     const INHERITED: u32 = flag::AF_SMC | flag::RX_AT_ONCE | flag::TX_AT_ONCE;
     let inherited = listener.map_or(0, |listener| listener.flags.load(Ordering::Relaxed) & INHERITED);
-    let Some(file) = OpenFile::enter(fd, nonblock(flags) | inherited) else { return };
+    let Some(file) = OpenFile::enter(fd, nonblock(flags) | inherited) else { return given_out(fd) };
     // Options of the listener are the connection's, too.
     if let Some(listener) = listener {
         file.sock.low_water.store(listener.low_water.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -54,9 +54,10 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    /// Starts to know a socket of the program; `None` when there is no room, and the socket stays the kernel's alone.
+    /// Starts to know a socket of the program; `None` when the library does not serve SMC, or there is no room, and the
+    /// socket stays the kernel's alone.
     pub fn enter(fd: Fd, flags: u32) -> Option<Counted<Self>> {
-        if fork::is_inside() {
+        if fork::is_inside() || !process::settings().smc {
             return None;
         }
         let _no_fork = fork::may_not_fork();
