@@ -81,8 +81,8 @@ pub fn find(text: &str, read_file: impl FnOnce(&Path) -> io::Result<Vec<u8>>) ->
     )))
 }
 
-/// `FILE.o` or `FILE.o:SECTION`.
-fn object_file(text: &str) -> Option<(&str, Option<&str>)> {
+/// The parts of `FILE.o` or `FILE.o:SECTION`.
+pub fn object_file(text: &str) -> Option<(&str, Option<&str>)> {
     if let Some((stem, section)) = text.rsplit_once(".o:") {
         return Some((text.get(..stem.len() + 2)?, Some(section)));
     }

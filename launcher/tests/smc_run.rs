@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use common::{Outcome, compile, directory, library, outcome, smc_run};
+use common::{Outcome, compile, directory, launcher, library, outcome};
 use rustix::process::getuid;
 
 const USAGE: &str = "
@@ -20,6 +20,10 @@ Run COMMAND using SMC for TCP sockets
    -t <SIZE>  request transmit buffer size in Bytes
    -v         display version info
 ";
+
+fn smc_run() -> Command {
+    launcher(env!("CARGO_BIN_EXE_smc_run"))
+}
 
 /// What `smc_run` does with these words.
 fn run(words: &[&str]) -> Outcome {
@@ -73,6 +77,8 @@ fn settings_reach_the_command() {
     assert_eq!(variable("SMC_RCVBUF", &[], &[]), "unset");
     assert_eq!(variable("SMC_RCVBUF", &["-r", "64k"], &[]), "65536");
     assert_eq!(variable("SMC_RCVBUF", &["-t", "64k"], &[("SMC_RCVBUF", "1m")]), "1m");
+    assert_eq!(variable("PRELOOP_SERVES", &[], &[]), "smc");
+    assert_eq!(variable("PRELOOP_SERVES", &[], &[("PRELOOP_SERVES", "kcm")]), "kcm,smc");
     assert_eq!(variable("SMC_SNDBUF", &["-dt2M"], &[("SMC_SNDBUF", "1m")]), "2097152");
 }
 

@@ -25,10 +25,12 @@ pub fn outcome(command: &mut Command) -> Outcome {
     Outcome { code: output.status.code().expect("not killed"), stdout, stderr }
 }
 
-/// `smc_run` in an environment without settings of the caller, with [`library`] to preload.
-pub fn smc_run() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smc_run"));
-    for name in ["LD_PRELOAD", "SMC_DEBUG", "SMC_RCVBUF", "SMC_SNDBUF"] {
+/// A launcher in an environment without settings of the caller, with [`library`] to preload.
+pub fn launcher(path: &str) -> Command {
+    const SETTINGS: [&str; 7] =
+        ["LD_PRELOAD", "PRELOOP_SERVES", "SMC_DEBUG", "SMC_RCVBUF", "SMC_SNDBUF", "KCM_DEBUG", "KCM_PARSER"];
+    let mut command = Command::new(path);
+    for name in SETTINGS {
         command.env_remove(name);
     }
     command.env("PRELOOP_LIB", library()).env("LC_ALL", "C");

@@ -1,0 +1,35 @@
+//! The parser that the user means, checked before any program starts.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, absolute};
+
+use preloop_image::program::reason;
+use preloop_parsers::object::MAX_OBJECT_BYTES;
+use preloop_parsers::registry;
+
+/// The text by which a program finds the parser: a file's name made absolute, since the program and its children may
+/// change directory.
+///
+/// # Errors
+/// With words for the user, when no parser is meant, or it cannot be loaded.
+pub fn check(text: OsString) -> Result<OsString, String> {
+    let text = text.into_string().map_err(|text| format!("no parser {}: not in UTF-8", text.display()))?;
+    let parser = registry::find(&text, read).map_err(|error| error.to_string())?;
+    parser.load().map_err(|rejected| format!("parser {text}: {rejected}"))?;
+    let Some((file, section)) = registry::object_file(&text) else { return Ok(text.into()) };
+    let mut place = absolute(file).map_err(|error| format!("{file}: {error}"))?.into_os_string();
+    if let Some(section) = section {
+        place.push(":");
+        place.push(section);
+    }
+    Ok(place)
+}
+
+/// A file, or as much of it as shows that it is too large.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let done = File::open(file).and_then(|file| file.take(MAX_OBJECT_BYTES as u64 + 1).read_to_end(&mut bytes));
+    done.map(|_| bytes).map_err(|error| io::Error::new(error.kind(), reason(&error)))
+}
