@@ -27,8 +27,6 @@ pub(crate) struct Csock {
     pub(crate) rx: Queue,
     /// Finished messages to be sent, each charged with its length, and behind them the open one.
     pub(crate) tx: Queue,
-    /// Charge of messages that the batch under way has put into the caller's buffers.
-    pub(crate) direct: u64,
     pub(crate) stats: CsockStats,
     pub(crate) receive_buffer: u32,
     pub(crate) low_water: u32,
@@ -78,7 +76,6 @@ pub(crate) struct Psock {
 pub(crate) const CSOCK: Csock = Csock {
     rx: Queue::EMPTY,
     tx: Queue::EMPTY,
-    direct: 0,
     stats: CsockStats { rx_msgs: 0, rx_bytes: 0, tx_msgs: 0, tx_bytes: 0 },
     receive_buffer: 0,
     low_water: 0,
@@ -180,9 +177,9 @@ pub struct MuxState {
 }
 
 const _: () = {
-    assert!(size_of::<Csock>() == 120);
+    assert!(size_of::<Csock>() == 112);
     assert!(size_of::<Psock>() == 200);
-    assert!(size_of::<MuxState>() == 86664);
+    assert!(size_of::<MuxState>() == 84616);
 };
 
 impl Default for MuxState {

@@ -14,7 +14,8 @@
 //!
 //! A call that found its csock empty pulls for itself, and gives its buffers along ([`Sink`]). When it is this csock's
 //! turn, messages go from the psock's region into those buffers, and no other memory is touched. Whatever does not fit is
-//! queued. It is only a shortcut: they are steered, charged and counted as if they had been queued and then received.
+//! queued. They are steered and counted as if they had been queued and then received, but not charged: they take no room
+//! in the queue, so that its turn goes on as long as it has buffers, and then as long as SO_RCVBUF lets it.
 
 use crate::errno::{EAGAIN, EPIPE, ETIMEDOUT, Errno};
 use crate::id::{CsockId, PsockId};
@@ -93,7 +94,9 @@ impl MuxState {
                 drained |= n == 0;
             }
         }
-        self.end_batch(&mut batch, outside.memory);
+        if let Some(csock) = batch.serving {
+            self.refill(csock, outside.memory);
+        }
         !drained && self.receives(psock)
     }
 
@@ -183,8 +186,7 @@ impl MuxState {
         memory: &mut M,
     ) -> bool {
         let sink = &mut *batch.caller.sink;
-        let has_turn = batch.caller.csock == Some(csock) && self.accepts(csock);
-        if !has_turn || self.csocks[csock.index()].rx.messages > 0 || sink.room().is_none() {
+        if batch.caller.csock != Some(csock) || self.csocks[csock.index()].rx.messages > 0 || sink.room().is_none() {
             return false;
         }
         let state = &mut self.csocks[csock.index()];
@@ -200,7 +202,6 @@ impl MuxState {
                 state.stats.rx_msgs += u64::from(finished);
             }
             if finished || put.is_err() {
-                state.direct += u64::from(charge(len));
                 return true;
             }
         }
@@ -210,18 +211,6 @@ impl MuxState {
         debug_assert!(queued && state.kind == Kind::SeqPacket);
         self.note_gain(csock);
         true
-    }
-
-    /// The csock that was served waits again, and the caller's has what it has no more.
-    fn end_batch<M: Regions, S>(&mut self, batch: &mut Batch<'_, S>, memory: &mut M) {
-        if let Some(csock) = batch.serving.take() {
-            self.refill(csock, memory);
-        }
-        if let Some(csock) = batch.caller.csock
-            && core::mem::take(&mut self.csocks[csock.index()].direct) > 0
-        {
-            self.refill_if_low(csock, memory);
-        }
     }
 
     /// Puts what TCP has behind the bytes that are taken: how many bytes, and whether that is all that there is now.

@@ -61,7 +61,7 @@ impl MuxState {
     /// Whether SO_RCVBUF lets a csock take a message now, of whatever length.
     pub(crate) fn accepts(&self, csock: CsockId) -> bool {
         let csock = &self.csocks[csock.index()];
-        csock.rx.charge + csock.direct < u64::from(csock.receive_buffer.max(1))
+        csock.rx.charge < u64::from(csock.receive_buffer.max(1))
     }
 
     /// Puts the message at the start of a psock's buffer into a csock's queue. False when that is full.

@@ -58,7 +58,6 @@ enum Op {
     Disable(u8),
     Enable(u8),
     Sleep(u8),
-    ReceiveBuffer(u8, u32),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -73,7 +72,6 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..3u8).prop_map(Op::Disable),
         2 => (0..3u8).prop_map(Op::Enable),
         1 => (0..3u8).prop_map(Op::Sleep),
-        1 => (0..3u8, 1..9000u32).prop_map(|(a, b)| Op::ReceiveBuffer(a, b)),
     ]
 }
 
@@ -84,7 +82,9 @@ proptest! {
         let mut letters = (b'a'..=b'z').cycle().map(char::from);
         for (world, _) in &mut worlds {
             for kind in [Kind::Dgram, Kind::SeqPacket, Kind::Dgram] {
-                world.open(kind);
+                // Through the queue they are charged.
+                let csock = world.open(kind);
+                world.mux.set_receive_buffer(csock, u32::MAX);
             }
             world.attach();
             world.attach();
@@ -114,7 +114,6 @@ proptest! {
                     Op::Disable(csock) => { world.disable(CsockId(csock)); Got::new() }
                     Op::Enable(csock) => { world.enable(CsockId(csock)); Got::new() }
                     Op::Sleep(csock) => { world.mux.reader_sleeps(CsockId(csock)); Got::new() }
-                    Op::ReceiveBuffer(csock, n) => { world.mux.set_receive_buffer(CsockId(csock), n); Got::new() }
                 };
                 (got, text(world))
             });
@@ -134,6 +133,31 @@ fn nothing_is_queued_when_the_buffers_take_all() {
     assert!(work.gained.is_empty() && work.emptied.is_empty(), "no tokens for what was never queued");
     world.arrive(psock, &message('d', 1));
     assert_eq!(world.drain(csock), "d(5)");
+}
+
+#[test]
+fn what_is_received_straight_takes_no_room_in_the_queue() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    world.mux.set_receive_buffer(csock, 2304);
+    let sent = message('m', 60).repeat(1500);
+    world.tcp.of(psock).incoming.extend(&sent);
+    let mut sink = Buffers { size: 64, left: 1000, got: Vec::new() };
+    world.pull_into(psock, Some(csock), &mut sink);
+    assert_eq!((sink.got.len(), world.mux.messages(csock)), (1000, 2));
+    assert_eq!(world.tcp.of(psock).incoming.len(), 64 * (1500 - 1003), "one waits for room");
+    assert_eq!(world.drain(csock).split(',').count(), 500);
+}
+
+#[test]
+fn a_call_with_buffers_for_a_whole_batch_gets_it_all() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    let sent = message('m', 60).repeat(10_000);
+    world.tcp.of(psock).incoming.extend(&sent);
+    let mut sink = Buffers { size: 64, left: usize::MAX, got: Vec::new() };
+    assert!(world.pull_into(psock, Some(csock), &mut sink), "there is more");
+    assert!(sink.got.len() * 64 >= preloop_kcm::pull::BATCH_BYTES);
+    let wire = world.tcp.of(psock);
+    assert!(wire.copied < sink.got.len() * 64 + 64 && wire.peeks <= 10, "{} in {} peeks", wire.copied, wire.peeks);
 }
 
 #[test]
