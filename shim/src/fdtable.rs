@@ -6,6 +6,7 @@
 use crate::fork;
 use crate::socket::epoll::Set;
 use crate::socket::file::OpenFile;
+use crate::socket::kcm::csock::KcmSock;
 use preloop_shm::counted::{Cell, Counted, Pool};
 use preloop_sys::Fd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ const CHUNKS: usize = 1024;
 struct Entry {
     file: Cell<OpenFile>,
     set: Cell<Arc<Set>>,
+    kcm: Cell<KcmSock>,
     inner: AtomicBool,
 }
 
@@ -25,6 +27,18 @@ static TABLE: [OnceLock<Box<[Entry]>>; CHUNKS] = [const { OnceLock::new() }; CHU
 pub static FILES: Pool<OpenFile> = Pool::new();
 /// Where references to epoll sets live.
 pub static SETS: Pool<Arc<Set>> = Pool::new();
+/// Where KCM sockets live.
+pub static KCM_SOCKS: Pool<KcmSock> = Pool::new();
+
+impl Entry {
+    fn new() -> Self {
+        Self { file: Cell::new(), set: Cell::new(), kcm: Cell::new(), inner: AtomicBool::new(false) }
+    }
+
+    fn is_known(&self) -> bool {
+        !self.file.is_empty() || !self.set.is_empty() || !self.kcm.is_empty()
+    }
+}
 
 #[inline]
 fn entry(fd: Fd) -> Option<&'static Entry> {
@@ -34,8 +48,7 @@ fn entry(fd: Fd) -> Option<&'static Entry> {
 
 fn entry_made(fd: Fd) -> Option<&'static Entry> {
     let fd = usize::try_from(fd).ok()?;
-    let make =
-        || (0..CHUNK).map(|_| Entry { file: Cell::new(), set: Cell::new(), inner: AtomicBool::new(false) }).collect();
+    let make = || (0..CHUNK).map(|_| Entry::new()).collect();
     TABLE.get(fd / CHUNK)?.get_or_init(make).get(fd % CHUNK)
 }
 
@@ -49,10 +62,29 @@ pub fn get(fd: Fd) -> Option<Counted<OpenFile>> {
     entry.file.load(&FILES)
 }
 
+/// A socket that the library serves.
+#[derive(Debug)]
+pub enum Known {
+    /// A TCP socket.
+    Tcp(Counted<OpenFile>),
+    /// A KCM socket.
+    Kcm(Counted<KcmSock>),
+}
+
+/// The socket behind a descriptor; `None` when it is not ours.
+#[inline]
+pub fn socket(fd: Fd) -> Option<Known> {
+    let entry = entry(fd)?;
+    if (entry.file.is_empty() && entry.kcm.is_empty()) || fork::is_inside() {
+        return None;
+    }
+    entry.file.load(&FILES).map(Known::Tcp).or_else(|| entry.kcm.load(&KCM_SOCKS).map(Known::Kcm))
+}
+
 /// Whether a descriptor stands for a socket or set of ours.
 #[inline]
 pub fn knows(fd: Fd) -> bool {
-    entry(fd).is_some_and(|entry| !entry.file.is_empty() || !entry.set.is_empty())
+    entry(fd).is_some_and(Entry::is_known)
 }
 
 /// Enters, or with `None` removes, what a descriptor stands for; answers what it stood for before. A descriptor
@@ -77,6 +109,22 @@ pub fn set_epoll(fd: Fd, set: Option<Arc<Set>>) -> Option<Arc<Set>> {
     let entry = if set.is_some() { entry_made(fd) } else { entry(fd) };
     let before = entry?.set.replace(set.map(|set| SETS.put(set)), &SETS);
     before.map(|set| Arc::clone(&set))
+}
+
+/// The KCM socket behind a descriptor.
+#[inline]
+pub fn kcm(fd: Fd) -> Option<Counted<KcmSock>> {
+    let entry = entry(fd)?;
+    if entry.kcm.is_empty() || fork::is_inside() {
+        return None;
+    }
+    entry.kcm.load(&KCM_SOCKS)
+}
+
+/// Enters or removes a KCM socket; answers what the descriptor stood for before.
+pub fn set_kcm(fd: Fd, sock: Option<Counted<KcmSock>>) -> Option<Counted<KcmSock>> {
+    let entry = if sock.is_some() { entry_made(fd) } else { entry(fd) };
+    entry.and_then(|entry| entry.kcm.replace(sock, &KCM_SOCKS))
 }
 
 /// Marks a descriptor as the library's own, or no longer.
@@ -130,7 +178,7 @@ pub fn epoll_fd_of(set: &Arc<Set>) -> Option<Fd> {
 
 /// Every descriptor in a range that is a socket or set of ours.
 pub fn known_between(first: Fd, last: Fd) -> impl Iterator<Item = Fd> {
-    let known = entries().filter(|(_, entry)| !entry.file.is_empty() || !entry.set.is_empty());
+    let known = entries().filter(|(_, entry)| entry.is_known());
     known.map(|(fd, _)| fd).filter(move |fd| (first..=last).contains(fd))
 }
 

@@ -1,9 +1,10 @@
 //! fork(2): what must hold still in the parent, what is counted, and what the child has to make anew.
 
-use crate::fdtable::{self, FILES, SETS};
+use crate::fdtable::{self, FILES, KCM_SOCKS, SETS};
 use crate::process;
 use crate::socket::epoll::Set;
 use crate::socket::file::OpenFile;
+use crate::socket::kcm::fork as kcm;
 use crate::socket::{bell, clc, close, group, users};
 use preloop_shm::counted::Counted;
 use preloop_uapi::sync::Ordering;
@@ -73,11 +74,17 @@ pub fn fork(fork: impl FnOnce() -> i32) -> i32 {
     let frozen_files: Vec<_> = files.iter().map(|file| file.freeze()).collect();
     // Handlers of pthread_atfork(3) run inside, with all these locks held.
     FORKER.store(this_thread(), Relaxed);
-    let child = process::hold(|| bell::hold(|| group::hold(|| FILES.hold(|| SETS.hold(fork)))));
+    let kcm = kcm::before_fork();
+    let child = process::hold(|| {
+        kcm.hold(|| bell::hold(|| group::hold(|| FILES.hold(|| SETS.hold(|| KCM_SOCKS.hold(fork))))))
+    });
     FORKER.store(0, Relaxed);
     drop((frozen_files, frozen_sets, births, forking));
     match child {
-        0 => in_child(&files, &sets),
+        0 => {
+            in_child(&files, &sets);
+            kcm.in_child();
+        }
         -1 => count(&files, false),
         _ => {}
     }

@@ -136,4 +136,14 @@ impl MuxState {
         let sleepers = &mut self.csocks[csock.index()].sleepers;
         *sleepers = sleepers.saturating_sub(1);
     }
+
+    /// Calls that sleep on a csock.
+    pub fn sleepers(&self, csock: CsockId) -> u32 {
+        self.csocks[csock.index()].sleepers
+    }
+
+    /// The place that the next [`MuxState::attach`] takes.
+    pub fn next_psock(&self) -> Option<PsockId> {
+        self.attached.lowest_free()
+    }
 }

@@ -102,6 +102,48 @@ impl<'a> Buffers<'a> {
     }
 }
 
+/// Lends memory of the library's own as the buffers of a call.
+pub fn lend<R>(bytes: &mut [u8], with: impl FnOnce(Buffers<'_>) -> R) -> R {
+    let part = [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }];
+    // SAFETY: the slice is borrowed as long as the value lives.
+    with(unsafe { Buffers::new(&part) })
+}
+
+impl Buffers<'_> {
+    /// Copies `into.len()` bytes, `skip` bytes into the buffers, out of them. There must be as many.
+    pub fn gather(&self, skip: usize, into: &mut [u8]) {
+        let mut to = into.as_mut_ptr();
+        self.pieces(skip, into.len(), |part, len| {
+            // SAFETY: `pieces` gives `into.len()` bytes in all; `new` vouches for the program's part, which is none of the
+            // library's memory.
+            unsafe { core::ptr::copy_nonoverlapping(part, to, len) };
+            to = to.wrapping_add(len);
+        });
+    }
+
+    /// Copies bytes into the buffers, `skip` bytes in. There must be room.
+    pub fn scatter(&self, skip: usize, from: &[u8]) {
+        let mut at = from.as_ptr();
+        self.pieces(skip, from.len(), |part, len| {
+            // SAFETY: as in `gather`.
+            unsafe { core::ptr::copy_nonoverlapping(at, part, len) };
+            at = at.wrapping_add(len);
+        });
+    }
+
+    /// Whether no part can be memory of the program: below the lowest address that a process may map, or beyond the
+    /// highest. The kernel answers EFAULT, for these and for all others that are not mapped; the library finds out about
+    /// those only by a fault.
+    pub fn are_nowhere(&self) -> bool {
+        const LOWEST: usize = 64 << 10;
+        const HIGHEST: usize = 1 << 47;
+        self.parts.iter().any(|part| {
+            let start = part.iov_base.addr();
+            part.iov_len > 0 && (start < LOWEST || start.checked_add(part.iov_len).is_none_or(|end| end > HIGHEST))
+        })
+    }
+}
+
 impl Ring {
     /// # Safety
     /// `base` must be mapped, readable and writable, for `size` bytes for as long as the value is used.

@@ -5,11 +5,13 @@ use crate::fdtable;
 use crate::process;
 use crate::socket::birth;
 use crate::socket::close::{self, Shutdown};
+use crate::socket::kcm::csock;
 use crate::socket::spare;
 use core::ffi::c_int;
 use libc::{sockaddr, socklen_t};
 use preloop_sys::addr::RawAddr;
 use preloop_sys::{Errno, errno, real};
+use preloop_uapi::kcm::AF_KCM;
 
 const AF_SMC: c_int = 43;
 const IPPROTO_SMC: c_int = 256;
@@ -35,6 +37,9 @@ fn with_room(kernel: impl Fn() -> c_int) -> c_int {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    if domain == AF_KCM && process::settings().kcm {
+        return answer(csock::make(kind, protocol).map(|fd| fd as usize));
+    }
     let stream = kind & 0xf == libc::SOCK_STREAM;
     // SAFETY: plain numbers.
     let mut fd = with_room(|| unsafe { real::socket(domain, kind, protocol) });
@@ -59,12 +64,81 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
     fd
 }
 
+/// socketpair(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int {
+    if domain == AF_KCM && process::settings().kcm {
+        return answer(Err(csock::pair_error(kind, protocol)));
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::socketpair(domain, kind, protocol, pair) }
+}
+
+/// The longest address that the kernel takes (`struct __kernel_sockaddr_storage`).
+const ADDRESS_MAX: socklen_t = 128;
+
+/// What a call with an address answers on a KCM socket: the address is read before the socket refuses. `None` when it is no
+/// KCM socket.
+fn refuses_address(fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option<Errno> {
+    fdtable::kcm(fd)?;
+    Some(match len {
+        ADDRESS_MAX.. if len > ADDRESS_MAX => Errno::EINVAL,
+        1.. if addr.is_null() => Errno::EFAULT,
+        _ => Errno::EOPNOTSUPP,
+    })
+}
+
+/// bind(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bind(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+    match refuses_address(fd, addr, len) {
+        Some(error) => answer(Err(error)),
+        // SAFETY: the program's own call.
+        None => unsafe { real::bind(fd, addr, len) },
+    }
+}
+
+/// getsockname(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    if fdtable::kcm(fd).is_some() {
+        return answer(Err(Errno::EOPNOTSUPP));
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::getsockname(fd, addr, len) }
+}
+
+/// getpeername(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    if fdtable::kcm(fd).is_some() {
+        return answer(Err(Errno::EOPNOTSUPP));
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::getpeername(fd, addr, len) }
+}
+
 /// listen(2).
 ///
 /// # Safety
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    if fdtable::kcm(fd).is_some() {
+        return answer(Err(Errno::EOPNOTSUPP));
+    }
     // SAFETY: plain numbers.
     let done = unsafe { real::listen(fd, backlog) };
     if done == 0 {
@@ -79,6 +153,9 @@ pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+    if let Some(error) = refuses_address(fd, addr, len) {
+        return answer(Err(error));
+    }
     let Some(file) = fdtable::get(fd) else {
         // SAFETY: the program's own call.
         return unsafe { real::connect(fd, addr, len) };
@@ -105,6 +182,9 @@ fn accept_any(
     flags: c_int,
     kernel: impl Fn(*mut sockaddr, *mut socklen_t) -> c_int,
 ) -> c_int {
+    if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) == 0 && fdtable::kcm(fd).is_some() {
+        return answer(Err(Errno::EOPNOTSUPP));
+    }
     if fdtable::get(fd).is_none() {
         return kernel(addr, len);
     }
@@ -145,6 +225,9 @@ pub unsafe extern "C" fn accept4(fd: c_int, addr: *mut sockaddr, len: *mut sockl
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
+    if fdtable::kcm(fd).is_some() {
+        return answer(Err(Errno::EOPNOTSUPP));
+    }
     match fdtable::get(fd).map(|file| close::shutdown(&file, fd, how)) {
         Some(Ok(Shutdown::Done)) => 0,
         Some(Err(code)) => answer(Err(code)),

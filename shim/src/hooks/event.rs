@@ -241,6 +241,11 @@ pub unsafe extern "C" fn epoll_ctl(set: c_int, op: c_int, fd: c_int, event: *mut
     }
     // SAFETY: the program's pointer; the struct may be packed, so it is copied.
     let wanted = (!event.is_null()).then(|| unsafe { event.read_unaligned() }).map(|event| (event.events, event.u64));
+    if wanted.is_some_and(|(events, _)| events & libc::EPOLLET as u32 != 0)
+        && let Some(sock) = fdtable::kcm(fd)
+    {
+        sock.wants_edges();
+    }
     match epoll::control(set, op, fd, wanted) {
         Some(result) => answer(result),
         // SAFETY: the program's own call.

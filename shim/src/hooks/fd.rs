@@ -17,7 +17,7 @@ pub unsafe extern "C" fn close(fd: c_int) -> c_int {
     if fdtable::is_inner(fd) {
         return answer(Err(Errno::EBADF));
     }
-    close::before_close(fd);
+    let _closing = close::before_close(fd);
     // SAFETY: a plain number.
     unsafe { real::close(fd) }
 }
@@ -36,7 +36,7 @@ pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
         // SAFETY: as above.
         return unsafe { real::close_range(first, last, flags) };
     }
-    fdtable::known_between(first as c_int, highest as c_int).for_each(close::before_close);
+    let closing: Vec<_> = fdtable::known_between(first as c_int, highest as c_int).map(close::before_close).collect();
     let mut from = first;
     for inner in fdtable::inner_between(first as c_int, highest as c_int) {
         let inner = inner as c_uint;
@@ -50,7 +50,9 @@ pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
         from = inner + 1;
     }
     // SAFETY: as above.
-    if from <= last { unsafe { real::close_range(from, last, flags) } } else { 0 }
+    let done = if from <= last { unsafe { real::close_range(from, last, flags) } } else { 0 };
+    drop(closing);
+    done
 }
 
 /// closefrom(3).
@@ -90,9 +92,7 @@ fn dup_to(fd: c_int, to: c_int, kernel: impl FnOnce() -> c_int) -> c_int {
     }
     // What `to` stood for ends with the call, unless that fails or both are the same.
     let replaces = fd != to && preloop_sys::call::status_flags(fd).is_ok();
-    if replaces {
-        close::before_close(to);
-    }
+    let _closing = replaces.then(|| close::before_close(to));
     let new = kernel();
     if new >= 0 && fd != to {
         birth::duplicated(fd, new);

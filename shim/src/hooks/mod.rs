@@ -11,6 +11,7 @@ mod exec;
 mod execl;
 mod fd;
 mod io;
+mod kcm;
 mod opt;
 mod process;
 mod signal;

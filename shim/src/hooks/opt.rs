@@ -1,6 +1,6 @@
 //! Options and questions: setsockopt, getsockopt, ioctl.
 
-use super::answer;
+use super::{answer, kcm};
 use crate::fdtable;
 use crate::socket::options;
 use crate::socket::sock::flag;
@@ -22,6 +22,10 @@ pub unsafe extern "C" fn setsockopt(
     value: *const c_void,
     len: socklen_t,
 ) -> c_int {
+    if let Some(sock) = fdtable::kcm(fd) {
+        // SAFETY: the program's.
+        return unsafe { kcm::setsockopt(&sock, (fd, level, name), value, len) };
+    }
     let file = fdtable::get(fd);
     if let Some(Err(code)) = file.as_ref().map(|file| options::before_set(file, level, name)) {
         return answer(Err(code));
@@ -51,12 +55,20 @@ pub unsafe extern "C" fn getsockopt(
     value: *mut c_void,
     len: *mut socklen_t,
 ) -> c_int {
+    if let Some(sock) = fdtable::kcm(fd) {
+        // SAFETY: the program's.
+        return unsafe { kcm::getsockopt(&sock, (fd, level, name), value, len) };
+    }
     let file = fdtable::get(fd);
     if let Some(Err(code)) = file.as_ref().map(|file| options::before_get(file, level, name)) {
         return answer(Err(code));
     }
     // SAFETY: the program's own call.
     let done = unsafe { real::getsockopt(fd, level, name, value, len) };
+    if done == 0 && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+        // SAFETY: the kernel wrote `*len` bytes there.
+        unsafe { kcm::add_posted_error(fd, value, *len) };
+    }
     let asks_domain = (level, name) == (libc::SOL_SOCKET, libc::SO_DOMAIN);
     // SAFETY: the kernel wrote `*len` bytes there.
     if done == 0 && asks_domain && file.is_some_and(|file| file.sock.has(flag::AF_SMC)) && unsafe { *len } >= 4 {
@@ -72,9 +84,15 @@ pub unsafe extern "C" fn getsockopt(
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    let file = fdtable::get(fd);
     // Programs pass the request as an int, too.
     let request32 = request as u32 as c_ulong;
+    if let Some(sock) = fdtable::kcm(fd)
+        // SAFETY: the program's pointer.
+        && let Some(result) = unsafe { kcm::ioctl(&sock, request32, argument) }
+    {
+        return answer(result);
+    }
+    let file = fdtable::get(fd);
     if let Some(result) = file.as_ref().and_then(|file| options::int_ioctl(file, fd, request32)) {
         return answer(result.map(|value| {
             // SAFETY: these requests take a pointer to an int.

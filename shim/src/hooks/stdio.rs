@@ -7,7 +7,7 @@
 
 use super::{fd, io};
 use crate::fdtable;
-use crate::socket::close;
+use crate::socket::close::{self, Closing};
 use crate::streams;
 use core::ffi::{c_char, c_int, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -213,15 +213,16 @@ pub unsafe extern "C" fn fileno_unlocked(stream: *mut FILE) -> c_int {
 pub unsafe extern "C" fn fclose(stream: *mut FILE) -> c_int {
     // SAFETY: the program's own call.
     unsafe {
-        match number_of(stream) {
+        let _closing = match number_of(stream) {
             // What it holds is written first, and then its descriptor closed, both through the hooks.
             Some(number) => {
                 // The original is closed with it, except for the number, which is closed once.
                 let original = &mut *restore(number).cast::<Buffers>();
                 (original.flags, original.number) = (original.flags | CLOSED, -1);
+                None
             }
             None => before_unseen_close(stream),
-        }
+        };
         real::fclose(stream)
     }
 }
@@ -230,12 +231,10 @@ pub unsafe extern "C" fn fclose(stream: *mut FILE) -> c_int {
 ///
 /// # Safety
 /// `stream` is null or one of the C library's.
-unsafe fn before_unseen_close(stream: *mut FILE) {
+unsafe fn before_unseen_close(stream: *mut FILE) -> Option<Closing> {
     // SAFETY: the caller's.
     let number = if stream.is_null() { -1 } else { unsafe { real::fileno(stream) } };
-    if number >= 0 {
-        close::before_close(number);
-    }
+    (number >= 0).then(|| close::before_close(number))
 }
 
 /// At the exit of the process, before its connections end: what the streams hold is sent. One that a thread is using is
@@ -269,12 +268,12 @@ unsafe fn reopen(stream: *mut FILE, real: impl FnOnce(*mut FILE) -> *mut FILE) -
     // SAFETY: the program's own call, and the stream that it had before.
     unsafe {
         let Some(number) = number_of(stream) else {
-            before_unseen_close(stream);
+            let _closing = before_unseen_close(stream);
             return real(stream);
         };
         // A stream of fopencookie(3) cannot be opened anew; the original can, for it has the same number.
         libc::fflush(stream);
-        close::before_close(number);
+        let _closing = close::before_close(number);
         real(restore(number))
     }
 }

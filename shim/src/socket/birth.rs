@@ -30,6 +30,7 @@ pub fn given_out(fd: Fd) {
     if let Some(set) = fdtable::set_epoll(fd, None) {
         set.closes(fd);
     }
+    drop(fdtable::set_kcm(fd, None));
 }
 
 /// A TCP socket was made.
@@ -117,6 +118,7 @@ pub fn duplicated(old: Fd, new: Fd) {
         fdtable::set_epoll(new, Some(set));
         return;
     }
+    drop(fdtable::set_kcm(new, fdtable::kcm(old)));
     let file = fdtable::get(old);
     if let Some(file) = &file {
         file.descriptors.fetch_add(1, Ordering::AcqRel);

@@ -6,6 +6,7 @@ use crate::process;
 use crate::socket::clc;
 use crate::socket::epoll;
 use crate::socket::file::OpenFile;
+use crate::socket::kcm::csock::Sock;
 use crate::socket::sock::{flag, phase};
 use crate::socket::tx;
 use crate::stats;
@@ -70,11 +71,19 @@ pub fn shutdown(file: &OpenFile, fd: Fd, how: i32) -> Result<Shutdown, Errno> {
     Ok(answer)
 }
 
-/// A descriptor is about to be closed by the program: afterwards the table does not know it. The caller closes it.
-pub fn before_close(fd: Fd) {
+/// What is to be let go once a descriptor is closed: a KCM socket, whose holders the kernel counts.
+#[must_use]
+#[derive(Debug)]
+pub struct Closing {
+    _sock: Option<Sock>,
+}
+
+/// A descriptor is about to be closed by the program: afterwards the table does not know it. The caller closes it, and then
+/// drops the answer.
+pub fn before_close(fd: Fd) -> Closing {
     // A child that shares this memory (CLONE_VM) closes its own descriptor.
     if fork::is_inside() || !fdtable::knows(fd) || process::is_uncounted() {
-        return;
+        return Closing { _sock: None };
     }
     if let Some(file) = fdtable::set(fd, None) {
         forget(&file, fd);
@@ -82,6 +91,7 @@ pub fn before_close(fd: Fd) {
     if let Some(set) = fdtable::set_epoll(fd, None) {
         set.closes(fd);
     }
+    Closing { _sock: fdtable::set_kcm(fd, None) }
 }
 
 /// A descriptor, no longer in the table, is about to be closed.

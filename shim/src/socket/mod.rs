@@ -9,6 +9,7 @@ pub mod epoll;
 pub mod file;
 pub mod group;
 pub mod handover;
+pub mod kcm;
 pub mod link;
 pub mod options;
 pub mod poll;

@@ -108,6 +108,23 @@ pub fn seals(fd: Fd) -> Result<c_int, Errno> {
     raw!(fcntl, fd, libc::F_GET_SEALS, 0).map(|seals| seals as c_int)
 }
 
+/// `pread(2)` into a slice; without an offset `read(2)`.
+pub fn read_file(fd: Fd, bytes: &mut [u8], offset: Option<i64>) -> Answer {
+    match offset {
+        Some(offset) => raw!(pread64, fd, bytes.as_mut_ptr(), bytes.len(), offset),
+        None => read(fd, bytes),
+    }
+}
+
+/// Bytes that a pipe takes now.
+///
+/// # Errors
+/// EBADF when it is no pipe.
+pub fn pipe_room(pipe: Fd) -> Answer {
+    let size = raw!(fcntl, pipe, libc::F_GETPIPE_SZ, 0)?;
+    Ok(size.saturating_sub(int_ioctl(pipe, libc::FIONREAD)?.max(0) as usize))
+}
+
 /// Sets a file's position to its start.
 pub fn rewind(fd: Fd) -> Result<(), Errno> {
     raw!(lseek, fd, 0, libc::SEEK_SET).map(drop)
@@ -159,6 +176,14 @@ pub fn status_flags(fd: Fd) -> Result<c_int, Errno> {
     raw!(fcntl, fd, libc::F_GETFL, 0).map(|flags| flags as c_int)
 }
 
+/// `fcntl(F_SETFL)`.
+///
+/// # Errors
+/// EBADF.
+pub fn set_status_flags(fd: Fd, flags: c_int) -> Result<(), Errno> {
+    raw!(fcntl, fd, libc::F_SETFL, flags).map(drop)
+}
+
 /// An `int` socket option.
 pub fn int_option(fd: Fd, level: c_int, name: c_int) -> Result<c_int, Errno> {
     let mut value: c_int = 0;
@@ -178,6 +203,16 @@ pub fn timeout_option(fd: Fd, name: c_int) -> u64 {
     match raw!(getsockopt, fd, libc::SOL_SOCKET, name, &raw mut value, &raw mut len) {
         Ok(_) => value.tv_sec as u64 * 1_000_000_000 + value.tv_usec as u64 * 1000,
         Err(_) => 0,
+    }
+}
+
+/// Sets a time-out of one socket to what one of another is.
+pub fn copy_timeout(from: Fd, from_name: c_int, to: Fd, to_name: c_int) {
+    let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut len = size_of::<libc::timeval>() as libc::socklen_t;
+    let level = libc::SOL_SOCKET;
+    if raw!(getsockopt, from, level, from_name, &raw mut value, &raw mut len).is_ok() {
+        let _ = raw!(setsockopt, to, level, to_name, &raw const value, len);
     }
 }
 
@@ -251,4 +286,88 @@ pub fn duplicate_high(fd: Fd) -> Result<Fd, Errno> {
 /// `sched_yield(2)`.
 pub fn sched_yield() {
     let _ = raw!(sched_yield);
+}
+
+/// A connected pair of Unix sockets of this type, close-on-exec.
+///
+/// # Errors
+/// EMFILE and its like.
+pub fn unix_pair(kind: c_int) -> Result<[Fd; 2], Errno> {
+    let mut pair = [-1; 2];
+    raw!(socketpair, libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr()).map(|_| pair)
+}
+
+/// Takes up to `len` bytes off a TCP socket without copying them (tcp(7), MSG_TRUNC), and without waiting.
+///
+/// # Errors
+/// EAGAIN when there are none.
+pub fn discard(socket: Fd, len: usize) -> Answer {
+    raw!(recvfrom, socket, 0, len, libc::MSG_TRUNC | libc::MSG_DONTWAIT, 0, 0)
+}
+
+/// `sendmsg(2)` of some slices, without waiting and without SIGPIPE.
+///
+/// # Errors
+/// EAGAIN when nothing would fit.
+pub fn send_parts(socket: Fd, parts: &[&[u8]], flags: c_int) -> Answer {
+    let mut iov = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; 64];
+    let mut count = 0;
+    for (entry, part) in iov.iter_mut().zip(parts) {
+        *entry = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
+        count += 1;
+    }
+    // SAFETY: msghdr is plain data.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = iov.as_mut_ptr();
+    message.msg_iovlen = count;
+    raw!(sendmsg, socket, &raw const message, flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+}
+
+/// `epoll_create1(2)`, close-on-exec.
+///
+/// # Errors
+/// EMFILE and its like.
+pub fn epoll_create() -> Result<Fd, Errno> {
+    raw!(epoll_create1, libc::EPOLL_CLOEXEC).map(|fd| fd as Fd)
+}
+
+/// `epoll_wait(2)` for so many milliseconds, -1 for ever. No cancellation point.
+///
+/// # Errors
+/// EINTR.
+pub fn epoll_wait(set: Fd, events: &mut [libc::epoll_event], milliseconds: c_int) -> Answer {
+    raw!(epoll_pwait, set, events.as_mut_ptr(), events.len(), milliseconds, 0, 8)
+}
+
+/// `eventfd(2)`, close-on-exec and not waiting.
+///
+/// # Errors
+/// EMFILE and its like.
+pub fn eventfd() -> Result<Fd, Errno> {
+    raw!(eventfd2, 0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).map(|fd| fd as Fd)
+}
+
+/// A timer descriptor of CLOCK_MONOTONIC, close-on-exec and not waiting.
+///
+/// # Errors
+/// EMFILE and its like.
+pub fn timer() -> Result<Fd, Errno> {
+    raw!(timerfd_create, libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK).map(|fd| fd as Fd)
+}
+
+/// Sets a timer to a point of CLOCK_MONOTONIC, in nanoseconds; 0 stops it.
+pub fn set_timer(timer: Fd, at: u64) {
+    let value = libc::timespec { tv_sec: (at / 1_000_000_000) as i64, tv_nsec: (at % 1_000_000_000) as i64 };
+    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let setting = libc::itimerspec { it_interval: never, it_value: value };
+    let _ = raw!(timerfd_settime, timer, libc::TFD_TIMER_ABSTIME, &raw const setting, 0);
+}
+
+/// The inode of what a descriptor stands for, 0 if it stands for nothing; and its type (`S_IFMT`).
+pub fn inode(fd: Fd) -> (u64, u32) {
+    // SAFETY: fstat fills the structure, or answers an error.
+    unsafe {
+        let mut stat: libc::stat = core::mem::zeroed();
+        if libc::fstat(fd, &raw mut stat) == 0 { (stat.st_ino, stat.st_mode & libc::S_IFMT) } else { (0, 0) }
+    }
 }

@@ -23,6 +23,24 @@ pub fn this_thread() -> usize {
     unsafe { libc::pthread_self() as usize }
 }
 
+/// Starts a thread of the library's own, which no signal interrupts.
+///
+/// # Errors
+/// EAGAIN when the process may have no more.
+pub fn spawn(name: &str, stack: usize, run: impl FnOnce() + Send + 'static) -> Result<(), Errno> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(stack);
+    // SAFETY: the sets are filled before they are read; the mask is put back as it was.
+    let spawned = unsafe {
+        let (mut all, mut before) = (core::mem::zeroed::<libc::sigset_t>(), core::mem::zeroed::<libc::sigset_t>());
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let spawned = thread.spawn(run);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, core::ptr::null_mut());
+        spawned
+    };
+    spawned.map(drop).map_err(|error| Errno::new(error.raw_os_error().unwrap_or(libc::EAGAIN)))
+}
+
 /// Effective uid.
 pub fn euid() -> u32 {
     // SAFETY: takes no arguments.

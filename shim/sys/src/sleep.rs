@@ -25,6 +25,16 @@ pub fn on(fd: Fd, events: i16, bell: Fd, deadline: Option<u64>, cancelled: &mut 
     Ok(Woken { events: entries[0].revents, bell: entries[1].revents != 0 })
 }
 
+/// Sleeps in recv(2) until a socket has a packet, which is taken off: its time-out, its being non-blocking and signals are
+/// as they are for any recv(2), and of several that sleep one wakes for each packet.
+///
+/// # Errors
+/// EAGAIN when the socket does not wait, or its SO_RCVTIMEO is over; EINTR.
+pub fn for_packet(socket: Fd, cancelled: &mut dyn FnMut()) -> Result<(), Errno> {
+    // SAFETY: no bytes are asked for.
+    asleep(cancelled, || unsafe { real::recv(socket, core::ptr::null_mut(), 0, 0) as c_int }).map(drop)
+}
+
 /// Makes a call of the C library's that sleeps; errno stays as it was.
 fn asleep(cancelled: &mut dyn FnMut(), call: impl FnOnce() -> c_int) -> Result<usize, Errno> {
     let before = errno::get();

@@ -9,10 +9,14 @@ use syscalls::{Sysno, syscall};
 pub mod state {
     /// Open in both directions.
     pub const ESTABLISHED: u8 = 1;
+    /// This end asked for a connection.
+    pub const SYN_SENT: u8 = 2;
     /// This end sent FIN.
     pub const FIN_WAIT1: u8 = 4;
     /// This end's FIN was acknowledged.
     pub const FIN_WAIT2: u8 = 5;
+    /// No connection.
+    pub const CLOSE: u8 = 7;
     /// Accepts connections.
     pub const LISTEN: u8 = 10;
 }

@@ -1,0 +1,43 @@
+//! Data: read, write and their families.
+
+mod receive;
+mod send;
+
+pub use receive::*;
+pub use send::*;
+
+use core::ffi::{c_int, c_void};
+use libc::{iovec, msghdr, size_t};
+
+fn part(buf: *const c_void, len: size_t) -> [iovec; 1] {
+    [iovec { iov_base: buf.cast_mut(), iov_len: len }]
+}
+
+/// # Safety
+/// `iov` must be valid for `count` entries.
+unsafe fn parts<'a>(iov: *const iovec, count: usize) -> &'a [iovec] {
+    if iov.is_null() || count == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's.
+    unsafe { core::slice::from_raw_parts(iov, count) }
+}
+
+/// Whether a call has as many parts as the kernel takes; it refuses every other.
+fn may_have(count: c_int) -> bool {
+    (0..=1024).contains(&count)
+}
+
+/// As [`may_have`], of a message.
+///
+/// # Safety
+/// `msg` must be null or valid.
+unsafe fn has_parts(msg: *const msghdr) -> bool {
+    // SAFETY: the caller's.
+    unsafe { msg.as_ref() }.is_some_and(|msg| msg.msg_iovlen <= 1024)
+}
+
+/// A socket's flag for RWF_NOWAIT.
+fn no_wait(flags: c_int) -> c_int {
+    if flags & libc::RWF_NOWAIT != 0 { libc::MSG_DONTWAIT } else { 0 }
+}

@@ -1,0 +1,328 @@
+//! read(2), recv(2) and their families.
+
+use super::{has_parts, may_have, no_wait, part, parts};
+use crate::fdtable::{self, Known};
+use crate::socket::calls::Answer;
+use crate::socket::kcm::csock::Sock;
+use crate::socket::kcm::receive::{self as kcm, Slot};
+use crate::socket::rx;
+use core::ffi::{c_int, c_uint, c_void};
+use core::mem::MaybeUninit;
+use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
+use preloop_shm::copy::Buffers;
+use preloop_sys::{Errno, clock, real};
+
+/// Messages that recvmmsg(2) takes from a KCM socket at a time.
+const AT_A_TIME: usize = 64;
+
+/// What a call received, beside its bytes.
+#[derive(Clone, Copy, Default)]
+struct Flags(c_int);
+
+/// Receives from whatever socket it is. Flags are those of a message.
+///
+/// # Safety
+/// The parts must be writable.
+unsafe fn receive(
+    socket: &Known,
+    fd: c_int,
+    parts: &[iovec],
+    flags: c_int,
+    mut kernel: impl FnMut() -> isize,
+) -> (Answer, Flags) {
+    // SAFETY: the caller's.
+    let room = unsafe { Buffers::new(parts) };
+    match socket {
+        Known::Tcp(file) => (rx::receive(file, fd, &room, flags, &mut kernel), Flags::default()),
+        Known::Kcm(sock) => {
+            let mut slots = [Slot::new(room)];
+            let received = kcm::receive(sock, &mut slots, flags);
+            let [Slot { received: message, .. }] = slots;
+            (Answer::Ours(received.map(|_| message.len)), Flags(message.flags))
+        }
+    }
+}
+
+/// read(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::read(fd, buf, len) };
+    match fdtable::socket(fd).filter(|_| len > 0) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffer.
+        Some(socket) => unsafe { receive(&socket, fd, &part(buf, len), 0, kernel) }.0.into_c(),
+    }
+}
+
+/// The fortified read of glibc.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
+    if len > room {
+        std::process::abort();
+    }
+    // SAFETY: the program's.
+    unsafe { read(fd, buf, len) }
+}
+
+/// readv(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::readv(fd, iov, count) };
+    match fdtable::socket(fd).filter(|_| may_have(count)) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffers.
+        Some(socket) => unsafe { receive_vector(&socket, fd, parts(iov, count as usize), 0, kernel) },
+    }
+}
+
+/// Of a vector without room nothing is read, as of a buffer without room: the kernel has no message either.
+///
+/// # Safety
+/// The parts must be writable.
+unsafe fn receive_vector(
+    socket: &Known,
+    fd: c_int,
+    parts: &[iovec],
+    flags: c_int,
+    mut kernel: impl FnMut() -> isize,
+) -> ssize_t {
+    if matches!(socket, Known::Kcm(_)) && parts.iter().all(|part| part.iov_len == 0) {
+        return kernel();
+    }
+    // SAFETY: the caller's.
+    unsafe { receive(socket, fd, parts, flags, kernel) }.0.into_c()
+}
+
+/// preadv2(2): at the position -1 it reads a socket as readv does.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn preadv2(fd: c_int, iov: *const iovec, count: c_int, offset: off64_t, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::preadv2(fd, iov, count, offset, flags) };
+    match fdtable::socket(fd).filter(|_| offset == -1 && may_have(count)) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffers.
+        Some(socket) => unsafe { receive_vector(&socket, fd, parts(iov, count as usize), no_wait(flags), kernel) },
+    }
+}
+
+/// preadv64v2, the name that programs with 64-bit offsets use.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn preadv64v2(
+    fd: c_int,
+    iov: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the program's.
+    unsafe { preadv2(fd, iov, count, offset, flags) }
+}
+
+/// recv(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::recv(fd, buf, len, flags) };
+    match fdtable::socket(fd) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffer.
+        Some(socket) => unsafe { receive(&socket, fd, &part(buf, len), flags, kernel) }.0.into_c(),
+    }
+}
+
+/// The fortified recv of glibc.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t {
+    if len > room {
+        std::process::abort();
+    }
+    // SAFETY: the program's.
+    unsafe { recv(fd, buf, len, flags) }
+}
+
+/// recvfrom(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvfrom(
+    fd: c_int,
+    buf: *mut c_void,
+    len: size_t,
+    flags: c_int,
+    addr: *mut sockaddr,
+    alen: *mut socklen_t,
+) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::recvfrom(fd, buf, len, flags, addr, alen) };
+    let Some(socket) = fdtable::socket(fd) else { return kernel() };
+    // SAFETY: the program vouches for its buffer.
+    let (answer, _) = unsafe { receive(&socket, fd, &part(buf, len), flags, kernel) };
+    if matches!(answer, Answer::Ours(Ok(_))) && !addr.is_null() && !alen.is_null() {
+        // A connection names no sender: the kernel says so with a length of 0.
+        // SAFETY: the program's pointer.
+        unsafe { *alen = 0 };
+    }
+    answer.into_c()
+}
+
+/// The fortified recvfrom of glibc.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __recvfrom_chk(
+    fd: c_int,
+    buf: *mut c_void,
+    len: size_t,
+    room: size_t,
+    flags: c_int,
+    addr: *mut sockaddr,
+    alen: *mut socklen_t,
+) -> ssize_t {
+    if len > room {
+        std::process::abort();
+    }
+    // SAFETY: the program's.
+    unsafe { recvfrom(fd, buf, len, flags, addr, alen) }
+}
+
+/// recvmsg(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::recvmsg(fd, msg, flags) };
+    // SAFETY: the program's pointer.
+    let Some(socket) = fdtable::socket(fd).filter(|_| unsafe { has_parts(msg) }) else { return kernel() };
+    // SAFETY: the program vouches for the header and what it points to.
+    let (answer, got) = unsafe { receive(&socket, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) };
+    if matches!(answer, Answer::Ours(Ok(_))) {
+        // SAFETY: as above.
+        unsafe { received(&mut *msg, got, flags) };
+    }
+    answer.into_c()
+}
+
+/// What a header says of a message: a stream has no sender, no ancillary data and no message ends; a KCM socket has ends.
+fn received(msg: &mut msghdr, got: Flags, flags: c_int) {
+    (msg.msg_namelen, msg.msg_controllen) = (0, 0);
+    msg.msg_flags = got.0 | flags & libc::MSG_CMSG_CLOEXEC;
+}
+
+/// recvmmsg(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvmmsg(
+    fd: c_int,
+    msgs: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut timespec,
+) -> c_int {
+    // SAFETY: the program's pointer.
+    let wrong_time =
+        unsafe { timeout.as_ref() }.is_some_and(|t| t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec));
+    let Some(socket) = fdtable::socket(fd).filter(|_| !msgs.is_null() && !wrong_time) else {
+        // SAFETY: the program's.
+        return unsafe { real::recvmmsg(fd, msgs, count, flags, timeout) };
+    };
+    // SAFETY: the program's pointer.
+    let limit = unsafe { timeout.as_ref() }
+        .map(|t| clock::now().saturating_add(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64));
+    let mut done = 0;
+    let mut flags = flags;
+    while done < count {
+        // SAFETY: the program vouches for `count` headers.
+        let got = unsafe { receive_some(&socket, fd, msgs.add(done as usize), count - done, flags) };
+        if got < 0 {
+            return if done > 0 { done as c_int } else { -1 };
+        }
+        done += got as c_uint;
+        // At the end of the stream the kernel fills the rest of the messages with nothing, too.
+        if limit.is_some_and(|limit| clock::now() >= limit) {
+            break;
+        }
+        if flags & libc::MSG_WAITFORONE != 0 {
+            flags |= libc::MSG_DONTWAIT;
+        }
+    }
+    done as c_int
+}
+
+/// One or more of the messages that recvmmsg(2) asks for. Answers how many, or -1.
+///
+/// # Safety
+/// `msgs` must be valid for `count` headers, and they for a receive.
+unsafe fn receive_some(socket: &Known, fd: c_int, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> isize {
+    let flags = flags & !libc::MSG_WAITFORONE;
+    if let Known::Kcm(sock) = socket {
+        let count = (count as usize).min(if flags & libc::MSG_PEEK != 0 { 1 } else { AT_A_TIME });
+        // SAFETY: the caller's.
+        return unsafe { receive_batch(sock, core::slice::from_raw_parts_mut(msgs, count), flags) }.into_c();
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        let got = recvmsg(fd, &raw mut (*msgs).msg_hdr, flags);
+        if got < 0 {
+            return -1;
+        }
+        (*msgs).msg_len = got as c_uint;
+    }
+    1
+}
+
+/// # Safety
+/// The headers must be valid for a receive; there are no more than [`AT_A_TIME`].
+unsafe fn receive_batch(sock: &Sock, msgs: &mut [mmsghdr], flags: c_int) -> Answer {
+    let mut slots = [const { MaybeUninit::uninit() }; AT_A_TIME];
+    let mut usable = 0;
+    for (slot, msg) in slots.iter_mut().zip(msgs.iter()) {
+        // SAFETY: the caller's.
+        if !unsafe { has_parts(&raw const msg.msg_hdr) } {
+            break;
+        }
+        // SAFETY: the caller's.
+        let buffers = unsafe { Buffers::new(parts(msg.msg_hdr.msg_iov, msg.msg_hdr.msg_iovlen)) };
+        slot.write(Slot::new(buffers));
+        usable += 1;
+    }
+    if usable == 0 {
+        return Answer::Ours(Err(Errno::EMSGSIZE));
+    }
+    // SAFETY: so many were written.
+    let slots = unsafe { core::slice::from_raw_parts_mut(slots.as_mut_ptr().cast::<Slot<'_>>(), usable) };
+    let got = kcm::receive(sock, slots, flags);
+    for (slot, msg) in slots.iter().zip(msgs).take(got.unwrap_or(0)) {
+        msg.msg_len = slot.received.len as c_uint;
+        received(&mut msg.msg_hdr, Flags(slot.received.flags), flags);
+    }
+    Answer::Ours(got)
+}

@@ -1,0 +1,200 @@
+//! write(2), send(2) and their families.
+
+use super::{has_parts, may_have, no_wait, part, parts};
+use crate::fdtable::{self, Known};
+use crate::socket::calls::Answer;
+use crate::socket::kcm::send as kcm;
+use crate::socket::{close, tx};
+use core::ffi::{c_int, c_uint, c_void};
+use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t};
+use preloop_kcm::send::MSG_BATCH;
+use preloop_shm::copy::Buffers;
+use preloop_sys::{Errno, real, unix};
+
+/// Sends to whatever socket it is.
+///
+/// # Safety
+/// The parts must be readable.
+unsafe fn send(
+    socket: &Known,
+    fd: c_int,
+    parts: &[iovec],
+    flags: c_int,
+    mut kernel: impl FnMut() -> isize,
+) -> Answer {
+    // SAFETY: the caller's.
+    let data = unsafe { Buffers::new(parts) };
+    match socket {
+        Known::Tcp(file) => tx::send(file, fd, &mut &data, flags, &mut kernel),
+        Known::Kcm(sock) => Answer::Ours(kcm::send(sock, &data, flags)),
+    }
+}
+
+/// Writes to whatever socket it is: to one with messages, a whole one.
+///
+/// # Safety
+/// The parts must be readable.
+unsafe fn write_any(
+    socket: &Known,
+    fd: c_int,
+    parts: &[iovec],
+    flags: c_int,
+    kernel: impl FnMut() -> isize,
+) -> ssize_t {
+    let flags = if let Known::Kcm(sock) = socket { flags | kcm::part(sock.kind, false) } else { flags };
+    // SAFETY: the caller's.
+    unsafe { send(socket, fd, parts, flags, kernel) }.into_c()
+}
+
+/// write(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::write(fd, buf, len) };
+    match fdtable::socket(fd) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffer.
+        Some(socket) => unsafe { write_any(&socket, fd, &part(buf, len), 0, kernel) },
+    }
+}
+
+/// writev(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::writev(fd, iov, count) };
+    match fdtable::socket(fd).filter(|_| may_have(count)) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffers.
+        Some(socket) => unsafe { write_any(&socket, fd, parts(iov, count as usize), 0, kernel) },
+    }
+}
+
+/// pwritev2(2): at the position -1 it writes to a socket as writev does.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwritev2(
+    fd: c_int,
+    iov: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::pwritev2(fd, iov, count, offset, flags) };
+    match fdtable::socket(fd).filter(|_| offset == -1 && may_have(count)) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffers.
+        Some(socket) => unsafe { write_any(&socket, fd, parts(iov, count as usize), no_wait(flags), kernel) },
+    }
+}
+
+/// pwritev64v2, the name that programs with 64-bit offsets use.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwritev64v2(
+    fd: c_int,
+    iov: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the program's.
+    unsafe { pwritev2(fd, iov, count, offset, flags) }
+}
+
+/// send(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(export_name = "send")]
+pub unsafe extern "C" fn send_one(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::send(fd, buf, len, flags) };
+    match fdtable::socket(fd) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffer.
+        Some(socket) => unsafe { send(&socket, fd, &part(buf, len), flags, kernel) }.into_c(),
+    }
+}
+
+/// sendto(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendto(
+    fd: c_int,
+    buf: *const c_void,
+    len: size_t,
+    flags: c_int,
+    addr: *const sockaddr,
+    alen: socklen_t,
+) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::sendto(fd, buf, len, flags, addr, alen) };
+    match fdtable::socket(fd) {
+        None => kernel(),
+        // SAFETY: the program vouches for its buffer.
+        Some(socket) => unsafe { send(&socket, fd, &part(buf, len), flags, kernel) }.into_c(),
+    }
+}
+
+/// sendmsg(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let kernel = || unsafe { real::sendmsg(fd, msg, flags) };
+    // SAFETY: the program vouches for the header and what it points to.
+    if !msg.is_null() && !unsafe { unix::passes_only(msg, close::may_pass) } {
+        return Answer::Ours(Err(Errno::EOPNOTSUPP)).into_c();
+    }
+    // SAFETY: the program's pointer.
+    match fdtable::socket(fd).filter(|_| unsafe { has_parts(msg) }) {
+        None => kernel(),
+        // SAFETY: the program vouches for the header and what it points to.
+        Some(socket) => unsafe { send(&socket, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) }.into_c(),
+    }
+}
+
+/// sendmmsg(2).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmmsg(fd: c_int, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    // SAFETY: the program vouches for `count` headers.
+    let passes = |index| unsafe { unix::passes_only(&raw const (*msgs.add(index)).msg_hdr, close::may_pass) };
+    let socket = fdtable::socket(fd);
+    let plain = socket.is_none() && (msgs.is_null() || (0..count as usize).all(passes));
+    if plain || msgs.is_null() {
+        // SAFETY: the program's.
+        return unsafe { real::sendmmsg(fd, msgs, count, flags) };
+    }
+    for done in 0..count {
+        // As in the kernel, all but the last are batched.
+        let batched = matches!(socket, Some(Known::Kcm(_))) && done + 1 < count;
+        let flags = if batched { flags | MSG_BATCH } else { flags };
+        // SAFETY: the program vouches for `count` headers.
+        let sent = unsafe { sendmsg(fd, &raw const (*msgs.add(done as usize)).msg_hdr, flags) };
+        if sent < 0 {
+            return if done > 0 { done as c_int } else { -1 };
+        }
+        // SAFETY: as above.
+        unsafe { (*msgs.add(done as usize)).msg_len = sent as c_uint };
+    }
+    count as c_int
+}

@@ -1,0 +1,126 @@
+//! Options and requests of KCM sockets, for the hooks of setsockopt, getsockopt and ioctl.
+
+use super::answer;
+use crate::socket::kcm::csock::{self, Sock};
+use crate::socket::kcm::{mux, options, psock};
+use core::ffi::{c_int, c_ulong, c_void};
+use libc::{SOL_SOCKET, socklen_t};
+use preloop_sys::{Errno, call, real};
+use preloop_uapi::kcm::{Attach, Clone, SIOCKCMATTACH, SIOCKCMCLONE, SIOCKCMUNATTACH, SOL_KCM, Unattach};
+
+/// Requests that other sockets know, and KCM's do not (`SIOCATMARK`, which libc names for few machines).
+const UNKNOWN: [c_ulong; 3] = [libc::FIONREAD, libc::TIOCOUTQ, 0x8905];
+
+/// setsockopt(2) on a KCM socket.
+///
+/// # Safety
+/// As in C.
+pub unsafe fn setsockopt(
+    sock: &Sock,
+    (fd, level, name): (c_int, c_int, c_int),
+    value: *const c_void,
+    len: socklen_t,
+) -> c_int {
+    let negative = len > i32::MAX as socklen_t;
+    if level == SOL_KCM {
+        return answer(if negative || (len as usize) < size_of::<c_int>() {
+            Err(Errno::EINVAL)
+        } else if value.is_null() {
+            Err(Errno::EFAULT)
+        } else {
+            // SAFETY: the program vouches for `len` bytes.
+            options::set(sock, name, unsafe { value.cast::<c_int>().read_unaligned() })
+        });
+    }
+    if level != SOL_SOCKET {
+        return answer(Err(if negative { Errno::EINVAL } else { Errno::ENOPROTOOPT }));
+    }
+    // SAFETY: the program's own call.
+    let done = unsafe { real::setsockopt(fd, level, name, value, len) };
+    if done == 0 {
+        options::after_set(sock, name);
+    }
+    done
+}
+
+/// getsockopt(2) on a KCM socket.
+///
+/// # Safety
+/// As in C.
+pub unsafe fn getsockopt(
+    sock: &Sock,
+    (fd, level, name): (c_int, c_int, c_int),
+    value: *mut c_void,
+    len: *mut socklen_t,
+) -> c_int {
+    let known = match options::get(sock, level, name) {
+        Err(error) => return answer(Err(error)),
+        // SAFETY: the program's own call.
+        Ok(options::Option::Kernel) => return unsafe { real::getsockopt(fd, level, name, value, len) },
+        Ok(options::Option::Int(known)) => known,
+    };
+    if len.is_null() {
+        return answer(Err(Errno::EFAULT));
+    }
+    // SAFETY: the program's pointer.
+    let room = unsafe { *len };
+    if room > i32::MAX as socklen_t {
+        return answer(Err(Errno::EINVAL));
+    }
+    let bytes = known.to_ne_bytes();
+    let count = bytes.len().min(room as usize);
+    if value.is_null() && count > 0 {
+        return answer(Err(Errno::EFAULT));
+    }
+    // SAFETY: the program vouches for `*len` bytes.
+    unsafe {
+        core::ptr::copy_nonoverlapping(bytes.as_ptr(), value.cast(), count);
+        *len = count as socklen_t;
+    }
+    0
+}
+
+/// ioctl(2) on a KCM socket; `None` for requests that any socket answers.
+///
+/// # Safety
+/// As in C.
+pub unsafe fn ioctl(sock: &Sock, request: c_ulong, argument: *mut c_void) -> Option<Result<usize, Errno>> {
+    let is_null = argument.is_null();
+    // SAFETY: the program vouches for what the request takes.
+    Some(unsafe {
+        match request {
+            SIOCKCMATTACH | SIOCKCMUNATTACH if is_null => Err(Errno::EFAULT),
+            SIOCKCMATTACH => psock::attach(sock, argument.cast::<Attach>().read_unaligned()),
+            SIOCKCMUNATTACH => psock::unattach(sock, argument.cast::<Unattach>().read_unaligned()),
+            SIOCKCMCLONE => csock::clone(sock).and_then(|fd| {
+                if is_null {
+                    super::fd::close(fd);
+                    return Err(Errno::EFAULT);
+                }
+                argument.cast::<Clone>().write_unaligned(Clone { fd });
+                Ok(0)
+            }),
+            request if UNKNOWN.contains(&request) => Err(Errno::ENOTTY),
+            _ => return None,
+        }
+    })
+}
+
+/// SO_ERROR of a TCP socket that is attached to a mux: the kernel knows of none, KCM may have posted one.
+///
+/// # Safety
+/// The kernel has written an `int` there, of `len` bytes.
+pub unsafe fn add_posted_error(fd: c_int, value: *mut c_void, len: socklen_t) {
+    if len as usize != size_of::<c_int>() || !mux::any() || call::inode(fd).1 != libc::S_IFSOCK {
+        return;
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        let value = value.cast::<c_int>();
+        if value.read_unaligned() == 0
+            && let Some(error) = psock::take_error(fd)
+        {
+            value.write_unaligned(error.into_raw());
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What fork(2) means for muxes. Siblings share them; each has its own epoll sets and its own pump.
+
+use super::mux::{self, Mux};
+use super::pump;
+use preloop_uapi::sync::Ordering;
+use std::sync::Arc;
+
+/// The muxes of a process that is about to fork.
+#[derive(Debug)]
+pub struct Muxes(Vec<Arc<Mux>>);
+
+/// From now on the muxes of this process may have holders elsewhere.
+pub fn before_fork() -> Muxes {
+    let muxes = mux::all();
+    for mux in &muxes {
+        mux.header().shared.store(1, Ordering::Release);
+    }
+    Muxes(muxes)
+}
+
+impl Muxes {
+    /// Runs `during` while no thread of this process is inside a mux, and none comes or goes.
+    pub fn hold<R>(&self, during: impl FnOnce() -> R) -> R {
+        let frozen: Vec<_> = self.0.iter().map(|mux| mux.local()).collect();
+        let result = mux::hold(|| pump::hold(during));
+        drop(frozen);
+        result
+    }
+
+    /// In a forked child: makes anew what was the parent's alone.
+    pub fn in_child(&self) {
+        self.0.iter().for_each(Mux::after_fork);
+    }
+}

@@ -1,0 +1,286 @@
+//! This process's descriptors of a mux, and the core's view of TCP through them.
+
+use crate::process;
+use preloop_parsers::{Fields, Program, Verdict};
+use preloop_kcm::Set;
+use preloop_kcm::errno::Errno as CoreErrno;
+use preloop_kcm::id::{CsockId, PLACES, PsockId};
+use preloop_kcm::outside::Tcp;
+use preloop_sys::unix::Inner;
+use preloop_sys::{Errno, Fd, call};
+use preloop_uapi::mux::CsockEntry;
+use preloop_uapi::sync::Ordering;
+use std::sync::Arc;
+
+/// Both ends of a csock, descriptors of the library's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The program's end.
+    pub own: Fd,
+    /// The far end.
+    pub far: Fd,
+}
+
+/// A psock as this process has it.
+#[derive(Debug)]
+struct Psock {
+    /// A duplicate of the TCP socket's descriptor.
+    fd: Fd,
+    generation: u32,
+    program: Arc<Program>,
+    /// Changes of state that were told of.
+    seen: u32,
+    /// Its connect(2) was under way when it was attached.
+    connecting: bool,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Local {
+    /// The epoll set of all that happens below the mux.
+    pub set: Fd,
+    /// Psocks to be pulled once more, whatever TCP says.
+    pub again: Set<PsockId>,
+    /// Some message had an assembly time-out.
+    pub has_deadlines: bool,
+    timer: Fd,
+    armed: u64,
+    ends: Box<[Option<Ends>; PLACES]>,
+    psocks: Box<[Option<Psock>; PLACES]>,
+}
+
+fn make_set() -> Result<Fd, Errno> {
+    Ok(process::adopt(Inner::from_raw(call::epoll_create()?).move_high()))
+}
+
+fn core_errno(errno: Errno) -> CoreErrno {
+    errno.into_raw()
+}
+
+impl Local {
+    /// A new mux's: none.
+    ///
+    /// # Errors
+    /// EMFILE and its like.
+    pub fn new() -> Result<Self, Errno> {
+        Ok(Self {
+            set: make_set()?,
+            again: Set::EMPTY,
+            has_deadlines: false,
+            timer: -1,
+            armed: 0,
+            ends: Box::new([None; PLACES]),
+            psocks: Box::new([const { None }; PLACES]),
+        })
+    }
+
+    /// In a forked child: a set of its own. The parent's entries, which the child has not, stay the parent's.
+    ///
+    /// # Errors
+    /// EMFILE and its like.
+    pub fn renew(&mut self) -> Result<(), Errno> {
+        let set = make_set()?;
+        process::disown(core::mem::replace(&mut self.set, set));
+        process::disown(core::mem::replace(&mut self.timer, -1));
+        self.armed = 0;
+        Ok(())
+    }
+
+    /// Closes them all.
+    pub fn give_up(&mut self) {
+        for (psock, _) in self.psocks() {
+            self.forget_psock(psock);
+        }
+        for ends in self.ends.iter_mut().filter_map(Option::take) {
+            process::disown(ends.own);
+            process::disown(ends.far);
+        }
+        process::disown(core::mem::replace(&mut self.timer, -1));
+        process::disown(core::mem::replace(&mut self.set, -1));
+    }
+
+    /// Adds a descriptor to the set.
+    ///
+    /// # Errors
+    /// ENOMEM, ENOSPC.
+    pub fn watch(&self, fd: Fd, events: u32, what: u64) -> Result<(), Errno> {
+        call::epoll_ctl(self.set, libc::EPOLL_CTL_ADD, fd, events, what)
+    }
+
+    /// Makes the set have something at `at` (CLOCK_MONOTONIC nanoseconds, 0 for never), as what it is known there.
+    pub fn set_deadline(&mut self, at: u64, what: u64) {
+        if at == self.armed {
+            return;
+        }
+        if self.timer < 0 {
+            let Ok(timer) = call::timer() else { return };
+            self.timer = process::adopt(Inner::from_raw(timer).move_high());
+            let _ = self.watch(self.timer, (libc::EPOLLIN | libc::EPOLLET) as u32, what);
+        }
+        call::set_timer(self.timer, at);
+        self.armed = at;
+    }
+
+    /// The timer has gone off.
+    pub fn timer_rang(&mut self) {
+        self.armed = 0;
+    }
+
+    /// The csocks that this process has the ends of, and their far ends.
+    pub fn far_ends(&self) -> Vec<(CsockId, Fd)> {
+        let ends = self.ends.iter().zip(0..=u8::MAX);
+        ends.filter_map(|(ends, n)| Some((CsockId(n), ends.as_ref()?.far))).collect()
+    }
+
+    /// The psocks that this process has, and their TCP sockets.
+    pub fn psocks(&self) -> Vec<(PsockId, Fd)> {
+        let psocks = self.psocks.iter().zip(0..=u8::MAX);
+        psocks.filter_map(|(psock, n)| Some((PsockId(n), psock.as_ref()?.fd))).collect()
+    }
+
+    /// A csock's far end.
+    pub fn far_end(&self, csock: CsockId) -> Option<Fd> {
+        Some(self.ends[usize::from(csock.0)]?.far)
+    }
+
+    /// Closes this process's own descriptor of the program's end.
+    pub fn close_own_end(&mut self, csock: CsockId) {
+        if let Some(ends) = &mut self.ends[usize::from(csock.0)] {
+            process::disown(core::mem::replace(&mut ends.own, -1));
+        }
+    }
+
+    /// Takes charge of a csock's ends.
+    pub fn add_ends(&mut self, csock: CsockId, ends: Ends) {
+        self.ends[usize::from(csock.0)] = Some(ends);
+    }
+
+    /// Closes a csock's ends.
+    pub fn forget_ends(&mut self, csock: CsockId) {
+        if let Some(ends) = self.ends[usize::from(csock.0)].take() {
+            process::disown(ends.own);
+            process::disown(ends.far);
+        }
+    }
+
+    /// Takes charge of a psock's TCP socket.
+    pub fn add_psock(&mut self, psock: PsockId, fd: Fd, generation: u32, program: Arc<Program>, connecting: bool) {
+        self.psocks[usize::from(psock.0)] = Some(Psock { fd, generation, program, seen: 0, connecting });
+    }
+
+    /// Closes a psock's TCP socket.
+    pub fn forget_psock(&mut self, psock: PsockId) {
+        if let Some(gone) = self.psocks[usize::from(psock.0)].take() {
+            // Siblings may keep the socket open: closing alone would leave it in the set.
+            let _ = call::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, gone.fd, 0, 0);
+            process::disown(gone.fd);
+        }
+    }
+
+    fn psock(&self, psock: PsockId) -> Option<&Psock> {
+        self.psocks[usize::from(psock.0)].as_ref()
+    }
+
+    /// A psock's TCP socket.
+    pub fn tcp(&self, psock: PsockId) -> Option<Fd> {
+        Some(self.psock(psock)?.fd)
+    }
+
+    /// Which socket at this place it is that this process has.
+    pub fn generation(&self, psock: PsockId) -> u32 {
+        self.psock(psock).map_or(0, |psock| psock.generation)
+    }
+
+    /// Whether the TCP socket's state has changed: events of a kind not told of before, or the end of a connect(2).
+    pub fn changes(&mut self, psock: PsockId, bits: u32, writable: bool) -> bool {
+        let Some(psock) = &mut self.psocks[usize::from(psock.0)] else { return false };
+        let new = bits & !psock.seen != 0;
+        psock.seen |= bits;
+        new | (writable && core::mem::take(&mut psock.connecting))
+    }
+
+    /// Sends a csock a token, unless it has one that is enough: an edge is wanted of every batch, and a call that sleeps may
+    /// have taken one and not come back yet.
+    pub fn tell(&self, csock: CsockId, entry: &CsockEntry, waits: bool) {
+        let Some(ends) = &self.ends[usize::from(csock.0)] else { return };
+        let sent = entry.tokens.load(Ordering::Relaxed);
+        if (sent == 0 || waits || entry.edges.load(Ordering::Relaxed) != 0)
+            && call::send(ends.far, &[], libc::MSG_DONTWAIT).is_ok()
+        {
+            entry.tokens.store(sent + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a csock's tokens off.
+    pub fn hush(&self, csock: CsockId, entry: &CsockEntry) {
+        let Some(ends) = &self.ends[usize::from(csock.0)] else { return };
+        for _ in 0..entry.tokens.swap(0, Ordering::Relaxed) {
+            if call::recv(ends.own, &mut [], libc::MSG_DONTWAIT).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Tells of a flush: those who sleep until then, and epoll sets that want to see the edge of EPOLLOUT, which the kernel
+    /// makes of a packet's being taken.
+    pub fn tell_flushed(&self, csock: CsockId, entry: &CsockEntry) {
+        let Some(ends) = &self.ends[usize::from(csock.0)] else { return };
+        let send = || call::send(ends.own, &[], libc::MSG_DONTWAIT).is_ok();
+        for _ in 0..entry.senders.load(Ordering::Relaxed) {
+            if !send() {
+                break;
+            }
+        }
+        if entry.edges.load(Ordering::Relaxed) != 0 && send() {
+            let _ = call::recv(ends.far, &mut [], libc::MSG_DONTWAIT);
+        }
+    }
+}
+
+impl Tcp for Local {
+    fn peek(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, CoreErrno> {
+        let Some(psock) = self.psock(psock) else { return Err(preloop_kcm::errno::EAGAIN) };
+        call::recv(psock.fd, into, libc::MSG_PEEK | libc::MSG_DONTWAIT).map_err(core_errno)
+    }
+
+    fn take(&mut self, psock: PsockId, mut n: usize) {
+        let Some(psock) = self.psock(psock) else { return };
+        while n > 0 {
+            match call::discard(psock.fd, n) {
+                Ok(taken) if taken > 0 => n -= taken.min(n),
+                _ => break,
+            }
+        }
+    }
+
+    fn available(&mut self, psock: PsockId) -> usize {
+        let Some(psock) = self.psock(psock) else { return 0 };
+        call::int_ioctl(psock.fd, libc::FIONREAD).map_or(0, |bytes| bytes.max(0) as usize)
+    }
+
+    fn write(&mut self, psock: PsockId, parts: &[&[u8]]) -> Result<usize, CoreErrno> {
+        let Some(psock) = self.psock(psock) else { return Err(preloop_kcm::errno::EAGAIN) };
+        call::send_parts(psock.fd, parts, 0).map_err(core_errno)
+    }
+
+    fn receive_limit(&mut self, psock: PsockId) -> u32 {
+        let Some(psock) = self.psock(psock) else { return 0 };
+        call::int_option(psock.fd, libc::SOL_SOCKET, libc::SO_RCVBUF).map_or(0, |bytes| bytes.max(0) as u32)
+    }
+
+    fn receive_time(&mut self, psock: PsockId) -> u64 {
+        let Some(psock) = self.psock(psock) else { return 0 };
+        let time = call::timeout_option(psock.fd, libc::SO_RCVTIMEO);
+        self.has_deadlines |= time > 0;
+        time
+    }
+
+    fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32 {
+        let Some(psock) = self.psock(psock) else { return 0 };
+        match Verdict::of(psock.program.run(bytes, &Fields::default())) {
+            Verdict::NeedMore => 0,
+            Verdict::Length(length) => i32::try_from(length).unwrap_or(i32::MAX),
+            Verdict::Error(error) => 0i32.wrapping_sub_unsigned(error),
+        }
+    }
+}

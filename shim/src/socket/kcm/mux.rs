@@ -1,0 +1,344 @@
+//! A mux as this process has it.
+
+use super::local::Local;
+use super::pump;
+use crate::process;
+use core::cell::Cell;
+use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP};
+use preloop_kcm::id::{CsockId, PsockId};
+use preloop_kcm::outside::Outside;
+use preloop_kcm::pull::{Caller, NoSink, Sink};
+use preloop_kcm::{MuxState, Set, Work};
+use preloop_shm::mux::{Locked, MuxMemory, MuxRegions};
+use preloop_sys::unix::Inner;
+use preloop_sys::{Errno, Fd, call, clock};
+use preloop_uapi::mux::{CsockEntry, MuxHeader, PsockEntry};
+use preloop_uapi::sync::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+/// What a psock's epoll entry waits for.
+const EVENTS: u32 = (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) as u32;
+/// Events that tell of a change of a TCP socket's state.
+const CHANGES: u32 = (EPOLLRDHUP | EPOLLHUP | EPOLLERR) as u32;
+/// Events taken from a mux's set at a time.
+const AT_A_TIME: usize = 16;
+
+/// What an entry of a mux's epoll set stands for, in the 64 bits that the kernel keeps for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    Psock(PsockId),
+    FarEnd(CsockId),
+    Kick,
+    Timer,
+}
+
+impl Source {
+    fn to_bits(self) -> u64 {
+        match self {
+            Self::Psock(PsockId(n)) => u64::from(n),
+            Self::FarEnd(CsockId(n)) => 1 << 8 | u64::from(n),
+            Self::Kick => 2 << 8,
+            Self::Timer => 3 << 8,
+        }
+    }
+
+    fn from_bits(bits: u64) -> Self {
+        match (bits >> 8, bits as u8) {
+            (0, n) => Self::Psock(PsockId(n)),
+            (1, n) => Self::FarEnd(CsockId(n)),
+            (2, _) => Self::Kick,
+            _ => Self::Timer,
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Mux {
+    /// Its number in this process.
+    number: u64,
+    memory: MuxMemory,
+    memfd: Fd,
+    /// Wakes the pumps of all processes that have the mux: an eventfd that nobody reads.
+    kick: Fd,
+    local: Mutex<Local>,
+}
+
+/// Every mux of this process, in the order in which they were made.
+static MADE: AtomicU64 = AtomicU64::new(0);
+static MUXES: Mutex<Vec<Weak<Mux>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// Whether this thread is inside a mux: a signal handler that comes in between must not wait for its lock.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+fn muxes() -> MutexGuard<'static, Vec<Weak<Mux>>> {
+    MUXES.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Every mux that this process has.
+pub fn all() -> Vec<Arc<Mux>> {
+    let mut muxes = muxes();
+    muxes.retain(|mux| mux.strong_count() > 0);
+    muxes.iter().filter_map(Weak::upgrade).collect()
+}
+
+/// The mux of that number.
+pub fn find(number: u64) -> Option<Arc<Mux>> {
+    muxes().iter().filter_map(Weak::upgrade).find(|mux| mux.number == number)
+}
+
+/// Whether this process has had a mux.
+pub fn any() -> bool {
+    MADE.load(Relaxed) > 0
+}
+
+/// Runs `during` while no mux comes or goes (for fork).
+pub fn hold<R>(during: impl FnOnce() -> R) -> R {
+    let _held = muxes();
+    during()
+}
+
+impl Mux {
+    /// Makes a mux.
+    ///
+    /// # Errors
+    /// EMFILE, ENOMEM and their like.
+    pub fn make() -> Result<Arc<Self>, Errno> {
+        let (memory, memfd) = MuxMemory::create()?;
+        let kick = Inner::from_raw(call::eventfd()?).move_high();
+        let local = Local::new()?;
+        call::epoll_ctl(local.set, libc::EPOLL_CTL_ADD, kick.fd(), (EPOLLIN | EPOLLET) as u32, Source::Kick.to_bits())?;
+        let (memfd, kick) = (process::adopt(memfd), process::adopt(kick));
+        let number = MADE.fetch_add(1, Relaxed) + 1;
+        let mux = Arc::new(Self { number, memory, memfd, kick, local: Mutex::new(local) });
+        let mut muxes = muxes();
+        muxes.retain(|mux| mux.strong_count() > 0);
+        muxes.push(Arc::downgrade(&mux));
+        Ok(mux)
+    }
+
+    /// Its number in this process.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// What is known without the lock.
+    pub fn header(&self) -> &MuxHeader {
+        self.memory.header()
+    }
+
+    /// What is known of a csock beside its state.
+    pub fn csock(&self, csock: CsockId) -> &CsockEntry {
+        &self.header().csocks[usize::from(csock.0)]
+    }
+
+    /// What is known of a psock beside its state.
+    pub fn psock(&self, psock: PsockId) -> &PsockEntry {
+        &self.header().psocks[usize::from(psock.0)]
+    }
+
+    /// Whether other processes may have it too.
+    pub fn is_shared(&self) -> bool {
+        self.header().shared.load(Ordering::Acquire) != 0
+    }
+
+    /// This process's descriptors of it, with no regard to the state (for fork).
+    pub fn local(&self) -> MutexGuard<'_, Local> {
+        self.local.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Wakes the pumps of all processes that have it.
+    pub fn kick(&self) {
+        let _ = call::write(self.kick, &1u64.to_ne_bytes());
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// EAGAIN in a signal handler that came in while this very thread has the lock.
+    pub fn enter(self: &Arc<Self>) -> Result<Entered<'_>, Errno> {
+        if INSIDE.replace(true) {
+            return Err(Errno::EAGAIN);
+        }
+        let mut locked = self.memory.lock();
+        if locked.owner_died() {
+            let (_state, _memory) = locked.parts();
+
+        }
+        Ok(Entered { local: self.local(), locked, mux: self })
+    }
+
+    /// What the pump does when the mux's set has something for it. If that is not all, the set has something again.
+    pub fn serve(self: &Arc<Self>) {
+        let Ok(mut entered) = self.enter() else { return };
+        entered.serve(None, &mut NoSink);
+        let again = core::mem::replace(&mut entered.local.again, Set::EMPTY);
+        for psock in again.iter() {
+            entered.pull(psock, None, &mut NoSink);
+        }
+    }
+
+    /// In a forked child: what belongs to the parent alone is made anew.
+    pub fn after_fork(self: &Arc<Self>) {
+        let mut local = self.local();
+        let set = (EPOLLIN | EPOLLET) as u32;
+        if local.renew().is_ok() {
+            let _ = call::epoll_ctl(local.set, libc::EPOLL_CTL_ADD, self.kick, set, Source::Kick.to_bits());
+            let (psocks, ends) = (local.psocks(), local.far_ends());
+            for (psock, fd) in psocks {
+                let _ = local.watch(fd, EVENTS, Source::Psock(psock).to_bits());
+            }
+            for (csock, far) in ends {
+                let _ = local.watch(far, EPOLLET as u32, Source::FarEnd(csock).to_bits());
+            }
+            if !local.psocks().is_empty() {
+                let _ = pump::start(self, &local);
+            }
+        }
+    }
+}
+
+impl Drop for Mux {
+    fn drop(&mut self) {
+        let mut local = self.local();
+        pump::stop(&local);
+        local.give_up();
+        drop(local);
+        process::disown(self.kick);
+        process::disown(self.memfd);
+    }
+}
+
+/// A mux whose lock this thread has. What the core left to do is done before it lets go.
+#[derive(Debug)]
+pub struct Entered<'a> {
+    /// This process's descriptors.
+    pub local: MutexGuard<'a, Local>,
+    locked: Locked<'a>,
+    mux: &'a Arc<Mux>,
+}
+
+/// The core's view of a mux's outside.
+pub type Outer<'a, 'b> = Outside<'a, MuxRegions<'b>, Local>;
+
+impl Entered<'_> {
+    /// Which mux.
+    pub fn mux(&self) -> Arc<Mux> {
+        Arc::clone(self.mux)
+    }
+
+    /// Has the core do something.
+    pub fn with<R>(&mut self, act: impl FnOnce(&mut MuxState, &mut Outer<'_, '_>) -> R) -> R {
+        let (state, mut memory) = self.locked.parts();
+        act(state, &mut Outside { memory: &mut memory, tcp: &mut self.local })
+    }
+
+    /// The state alone.
+    pub fn state(&mut self) -> &mut MuxState {
+        self.locked.parts().0
+    }
+
+    /// Begins to watch a psock's TCP socket.
+    pub fn watch_psock(&mut self, psock: PsockId, fd: Fd) -> Result<(), Errno> {
+        self.local.watch(fd, EVENTS, Source::Psock(psock).to_bits())?;
+        pump::start(self.mux, &self.local)
+    }
+
+    /// Begins to watch a csock's far end, which hangs up when the csock has no holder any more.
+    pub fn watch_far_end(&mut self, csock: CsockId, far: Fd) -> Result<(), Errno> {
+        self.local.watch(far, EPOLLET as u32, Source::FarEnd(csock).to_bits())
+    }
+
+    /// Reads a psock, for a call that waits on a csock with its buffers, or for nobody.
+    pub fn pull<S: Sink>(&mut self, psock: PsockId, csock: Option<CsockId>, sink: &mut S) {
+        let now = clock::now();
+        let more = self.with(|state, outside| state.pull(psock, Caller { csock, sink, now }, outside));
+        if more {
+            self.local.again.insert(psock);
+        }
+    }
+
+    /// Does what the events of the mux's set say, for a call that waits on a csock, or for nobody. Answers how many there
+    /// were.
+    pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) -> usize {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
+        let count = call::epoll_wait(self.local.set, &mut events, 0).unwrap_or(0);
+        for event in &events[..count] {
+            let (bits, what) = (event.events, event.u64);
+            match Source::from_bits(what) {
+                Source::Psock(psock) => self.psock_event(psock, bits, csock, sink),
+                Source::FarEnd(csock) if bits & EPOLLHUP as u32 != 0 => super::csock::hung_up(self, csock),
+                Source::FarEnd(_) => {}
+                Source::Kick => self.sync(),
+                Source::Timer => {
+                    self.local.timer_rang();
+                    self.state().expire(clock::now());
+                }
+            }
+        }
+        count
+    }
+
+    fn psock_event<S: Sink>(&mut self, psock: PsockId, bits: u32, csock: Option<CsockId>, sink: &mut S) {
+        if bits & (EPOLLIN as u32 | CHANGES) != 0 {
+            self.pull(psock, csock, sink);
+        }
+        let changed = self.local.changes(psock, bits & CHANGES, bits & EPOLLOUT as u32 != 0);
+        if changed {
+            self.state().tcp_changed(psock);
+        }
+        if bits & (EPOLLOUT as u32 | CHANGES) != 0 && self.state().stalled(psock) {
+            self.with(|state, outside| state.writable(psock, outside));
+        }
+    }
+
+    /// Descriptors of psocks that a sibling has taken away are closed.
+    fn sync(&mut self) {
+        for (psock, _) in self.local.psocks() {
+            if self.mux.psock(psock).generation.load(Ordering::Acquire) != self.local.generation(psock) {
+                self.local.forget_psock(psock);
+            }
+        }
+    }
+
+    /// Does what the core left to do.
+    fn settle(&mut self) {
+        loop {
+            let Work { gained, emptied, flushed, posted, resumed, .. } = self.state().take_work();
+            for csock in emptied.iter() {
+                self.local.hush(csock, self.mux.csock(csock));
+            }
+            for csock in gained.iter() {
+                let waits = self.state().sleepers(csock) > 0;
+                self.local.tell(csock, self.mux.csock(csock), waits);
+            }
+            for csock in flushed.iter() {
+                self.local.tell_flushed(csock, self.mux.csock(csock));
+            }
+            if !posted.is_empty() {
+                super::psock::posted(self.mux, posted);
+            }
+            if resumed.is_empty() {
+                break;
+            }
+            for psock in resumed.iter() {
+                self.pull(psock, None, &mut NoSink);
+            }
+        }
+        let deadline = if self.local.has_deadlines { self.state().next_deadline() } else { None };
+        self.local.set_deadline(deadline.unwrap_or(0), Source::Timer.to_bits());
+        if !self.local.again.is_empty() {
+            self.mux.kick();
+        }
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.settle();
+        INSIDE.set(false);
+    }
+}

@@ -1,0 +1,22 @@
+//! The program that a TCP socket is attached with.
+
+use crate::bpf;
+use crate::process;
+use preloop_parsers::{Program, registry};
+use preloop_sys::{Errno, Fd};
+use std::sync::Arc;
+
+/// The program behind a descriptor; with -1 the one that the user named in `KCM_PARSER`.
+///
+/// # Errors
+/// EBADF, or EINVAL when it is no socket filter. A parser of the user's that cannot be loaded is EINVAL too.
+pub fn find(fd: Fd) -> Result<Arc<Program>, Errno> {
+    match &process::settings().kcm_parser {
+        Some(text) if fd == -1 => {
+            let parser = registry::find(&text.to_string_lossy(), |path| std::fs::read(path));
+            let program = parser.ok().and_then(|parser| parser.load().ok());
+            program.map(Arc::new).ok_or(Errno::EINVAL)
+        }
+        _ => bpf::program(fd).map(|loaded| loaded.program),
+    }
+}

@@ -1,0 +1,125 @@
+//! TCP sockets that are attached to a mux.
+
+use super::csock::KcmSock;
+use super::mux::{Entered, Mux};
+use super::parser;
+use crate::fdtable;
+use crate::process;
+use crate::socket::clc;
+use libc::{IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SO_RCVLOWAT, SOL_SOCKET};
+use preloop_kcm::Set;
+use preloop_kcm::id::PsockId;
+use preloop_kcm::outside::Region;
+use preloop_sys::unix::Inner;
+use preloop_sys::{Errno, Fd, call, tcp};
+use preloop_uapi::decline::Decline;
+use preloop_uapi::kcm::{Attach, Unattach};
+use preloop_uapi::sync::Ordering;
+use std::sync::Arc;
+
+/// SIOCKCMATTACH. The checks are made in the kernel's order.
+///
+/// # Errors
+/// ENOENT when `tcp` is no socket; EBADF, EINVAL for the program; EOPNOTSUPP for any socket but TCP's, connected or
+/// connecting, and for a connection that has moved to shared memory; EALREADY; ENFILE when the mux has as many as it may.
+pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
+    let (inode, kind) = call::inode(request.fd);
+    if kind != libc::S_IFSOCK {
+        return Err(Errno::ENOENT);
+    }
+    let program = parser::find(request.bpf_fd)?;
+    let state = attachable(request.fd)?;
+    let cookie = call::cookie(request.fd)?;
+    if super::mux::all().iter().any(|mux| find(mux, cookie).is_some()) {
+        return Err(Errno::EALREADY);
+    }
+    let fd = Inner::from_raw(call::duplicate_high(request.fd)?);
+    let mut entered = sock.mux.enter()?;
+    // The core sends at once what waits for a TCP socket: it has to find this one.
+    let psock = entered.state().next_psock().ok_or(Errno::ENFILE)?;
+    let entry = sock.mux.psock(psock);
+    let generation = entry.generation.fetch_add(1, Ordering::AcqRel) + 1;
+    entry.inode.store(inode, Ordering::Relaxed);
+    entry.cookie.store(cookie, Ordering::Release);
+    let fd = process::adopt(fd);
+    let connecting = state == tcp::state::SYN_SENT;
+    entered.local.add_psock(psock, fd, generation, program, connecting);
+    let attached = entered
+        .watch_psock(psock, fd)
+        .and_then(|()| entered.with(|state, outside| state.attach(outside)).map_err(Errno::new));
+    if let Err(error) = attached {
+        entry.cookie.store(0, Ordering::Release);
+        entered.local.forget_psock(psock);
+        return Err(error);
+    }
+    Ok(0)
+}
+
+/// The state of a TCP socket that may be attached.
+fn attachable(fd: Fd) -> Result<u8, Errno> {
+    let option = |name| call::int_option(fd, SOL_SOCKET, name);
+    let is_inet = matches!(option(SO_DOMAIN), Ok(libc::AF_INET | libc::AF_INET6));
+    if !is_inet || option(SO_PROTOCOL) != Ok(IPPROTO_TCP) || fdtable::kcm(fd).is_some() {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let state = tcp::state_of(fd).map_err(|_| Errno::EOPNOTSUPP)?;
+    let has_moved = || fdtable::get(fd).is_some_and(|file| !clc::pin(&file, Decline::OPTION));
+    if matches!(state, tcp::state::LISTEN | tcp::state::CLOSE) || has_moved() {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Ok(state)
+}
+
+/// The psock of a TCP socket.
+fn find(mux: &Mux, cookie: u64) -> Option<PsockId> {
+    let psocks = mux.header().psocks.iter().zip(0..=u8::MAX);
+    let mut found = psocks.filter(|(entry, _)| entry.cookie.load(Ordering::Acquire) == cookie);
+    found.next().map(|(_, n)| PsockId(n))
+}
+
+/// SIOCKCMUNATTACH.
+///
+/// # Errors
+/// ENOENT when it is not attached to this mux.
+pub fn unattach(sock: &KcmSock, request: Unattach) -> Result<usize, Errno> {
+    let cookie = call::cookie(request.fd).map_err(|_| Errno::ENOENT)?;
+    let psock = find(&sock.mux, cookie).ok_or(Errno::ENOENT)?;
+    let mut entered = sock.mux.enter()?;
+    take_away(&mut entered, psock)
+}
+
+/// Takes a psock out of its mux. The TCP socket is as it would be without KCM.
+///
+/// # Errors
+/// ENOENT when it is not attached.
+pub fn take_away(entered: &mut Entered<'_>, psock: PsockId) -> Result<usize, Errno> {
+    let detached = entered.with(|state, outside| {
+        let detached = state.unattach(psock, outside);
+        outside.memory.release(Region::Psock(psock));
+        detached
+    });
+    detached.map_err(Errno::new)?;
+    let mux = entered.mux();
+    let entry = mux.psock(psock);
+    entry.cookie.store(0, Ordering::Release);
+    entry.generation.fetch_add(1, Ordering::AcqRel);
+    if let Some(fd) = entered.local.tcp(psock) {
+        let _ = call::set_int_option(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
+    }
+    entered.local.forget_psock(psock);
+    if mux.is_shared() {
+        mux.kick();
+    }
+    Ok(0)
+}
+
+/// Errors were posted on psocks.
+pub fn posted(_mux: &Arc<Mux>, _psocks: Set<PsockId>) {}
+
+/// SO_ERROR of a TCP socket, as far as it is KCM's: taken off by being read.
+pub fn take_error(fd: Fd) -> Option<Errno> {
+    let cookie = call::cookie(fd).ok()?;
+    let (mux, psock) = super::mux::all().into_iter().find_map(|mux| find(&mux, cookie).map(|psock| (mux, psock)))?;
+    let error = mux.enter().ok()?.state().take_error(psock);
+    (error != 0).then(|| Errno::new(error))
+}

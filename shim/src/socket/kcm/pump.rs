@@ -1,0 +1,71 @@
+//! The pump: one thread of a process that has TCP sockets attached to muxes. It stands where the kernel has its work
+//! queues (`kstrp`, `kcmd`): it reads and sends when no call of the program is about it.
+
+use super::local::Local;
+use super::mux::{self, Mux};
+use crate::process;
+use preloop_sys::unix::Inner;
+use preloop_sys::{Errno, Fd, call, process as sys};
+use std::sync::{Arc, Mutex};
+
+/// The epoll set that the pump of this process sleeps in: the sets of all muxes. It belongs to the process of this number.
+struct Pump {
+    set: Fd,
+    pid: u32,
+}
+
+static PUMP: Mutex<Pump> = Mutex::new(Pump { set: -1, pid: 0 });
+
+/// Muxes that the pump hears of at a time.
+const AT_A_TIME: usize = 16;
+/// Bytes of the thread's stack: a parser's run takes the most of it.
+const STACK: usize = 256 << 10;
+
+/// Runs `during` while no pump starts (for fork).
+pub fn hold<R>(during: impl FnOnce() -> R) -> R {
+    let _held = PUMP.lock().unwrap_or_else(|e| e.into_inner());
+    during()
+}
+
+/// Sees to it that the pump serves a mux.
+///
+/// # Errors
+/// EAGAIN when the process may have no more threads, EMFILE and its like.
+pub fn start(mux: &Arc<Mux>, local: &Local) -> Result<(), Errno> {
+    let mut pump = PUMP.lock().unwrap_or_else(|e| e.into_inner());
+    if pump.pid != process::pid() {
+        let set = Inner::from_raw(call::epoll_create()?).move_high();
+        let fd = set.fd();
+        sys::spawn("preloop-kcm", STACK, move || run(fd))?;
+        process::disown(core::mem::replace(&mut pump.set, process::adopt(set)));
+        pump.pid = process::pid();
+    }
+    match call::epoll_ctl(pump.set, libc::EPOLL_CTL_ADD, local.set, libc::EPOLLIN as u32, mux.number()) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The mux is no more: the pump is not to hear of its set, which a sibling may still have.
+pub fn stop(local: &Local) {
+    let pump = PUMP.lock().unwrap_or_else(|e| e.into_inner());
+    if pump.pid == process::pid() {
+        let _ = call::epoll_ctl(pump.set, libc::EPOLL_CTL_DEL, local.set, 0, 0);
+    }
+}
+
+fn run(set: Fd) {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
+    loop {
+        let count = match call::epoll_wait(set, &mut events, -1) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => continue,
+            Err(_) => return,
+        };
+        for event in &events[..count] {
+            if let Some(mux) = mux::find(event.u64) {
+                mux.serve();
+            }
+        }
+    }
+}

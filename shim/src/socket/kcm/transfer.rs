@@ -1,0 +1,119 @@
+//! sendfile(2) and splice(2). Bytes go through memory of the library's own: there are no pages to be passed on.
+
+use super::csock::Sock;
+use super::receive::{Slot, receive};
+use super::send::{part, send_from};
+use libc::{POLLIN, POLLOUT, SPLICE_F_MORE, SPLICE_F_NONBLOCK};
+use preloop_kcm::Kind;
+use preloop_shm::copy::lend;
+use preloop_sys::sleep::{self, SignalMask};
+use preloop_sys::{Errno, Fd, call};
+
+/// Bytes of a file that are sent at a time, as parts of one message.
+const CHUNK: usize = 1 << 20;
+/// Bytes that a splice moves at a time: what a pipe holds.
+const PIPE: usize = 64 << 10;
+
+/// sendfile(2): one message, which stays open if the file has fewer bytes than were asked for. `offset` is advanced by what
+/// was sent.
+///
+/// # Errors
+/// Those of the file and of send(2), when nothing was sent.
+pub fn sendfile(sock: &Sock, file: Fd, offset: &mut Option<i64>, count: usize) -> Result<usize, Errno> {
+    if call::inode(file).1 == libc::S_IFSOCK {
+        return Err(Errno::EINVAL);
+    }
+    let mut chunk = vec![0; count.min(CHUNK)];
+    let mut sent = 0;
+    while sent < count {
+        let want = (count - sent).min(CHUNK);
+        let got = match call::read_file(file, &mut chunk[..want], *offset) {
+            Ok(0) => break,
+            Ok(got) => got,
+            Err(_) if sent > 0 => break,
+            Err(error) => return Err(error),
+        };
+        match send_bytes(sock, &chunk[..got], sent + got < count) {
+            Ok(_) => {}
+            Err(_) if sent > 0 => break,
+            Err(error) => return Err(error),
+        }
+        sent += got;
+        if let Some(offset) = offset {
+            *offset += got as i64;
+        }
+    }
+    Ok(sent)
+}
+
+/// Sends a message, or an open part of one.
+fn send_bytes(sock: &Sock, bytes: &[u8], open: bool) -> Result<usize, Errno> {
+    send_from(sock, bytes.len(), part(sock.kind, open), &mut |into| {
+        into.copy_from_slice(bytes);
+        Ok(())
+    })
+}
+
+/// splice(2) from a pipe: what it has, up to `len` bytes, is one message, or with SPLICE_F_MORE an open part of one.
+///
+/// # Errors
+/// EINVAL when it is no pipe; EAGAIN; those of send(2).
+pub fn splice_in(sock: &Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize, Errno> {
+    call::pipe_room(pipe).map_err(|_| Errno::EINVAL)?;
+    if len == 0 {
+        return Ok(0);
+    }
+    wait_for(pipe, POLLIN, flags)?;
+    let mut bytes = vec![0; len.min(PIPE)];
+    let got = call::read(pipe, &mut bytes)?;
+    if got > 0 { send_bytes(sock, &bytes[..got], flags & SPLICE_F_MORE != 0) } else { Ok(0) }
+}
+
+/// splice(2) to a pipe: up to `len` bytes of a message. The kernel waits for one whatever SPLICE_F_NONBLOCK says, and at a
+/// SOCK_SEQPACKET socket whatever O_NONBLOCK says.
+///
+/// # Errors
+/// EINVAL when it is no pipe; EAGAIN; EINTR.
+pub fn splice_out(sock: &Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize, Errno> {
+    call::pipe_room(pipe).map_err(|_| Errno::EINVAL)?;
+    if len == 0 {
+        return Ok(0);
+    }
+    wait_for(pipe, POLLOUT, flags)?;
+    let room = call::pipe_room(pipe)?.clamp(1, PIPE);
+    let mut bytes = vec![0; len.min(room)];
+    let got = loop {
+        match lend(&mut bytes, |buffers| receive_one(sock, Slot::new(buffers))) {
+            Err(Errno::EAGAIN) if sock.kind == Kind::SeqPacket && sock.is_nonblocking() => {
+                let mut entry = [libc::pollfd { fd: sock.ends.own, events: POLLIN, revents: 0 }];
+                sleep::poll(&mut entry, None, SignalMask::NONE, &mut || {})?;
+            }
+            got => break got?,
+        }
+    };
+    // The pipe may have filled meanwhile: then the call waits, for the message is taken.
+    let mut done = 0;
+    while done < got {
+        wait_for(pipe, POLLOUT, 0)?;
+        done += call::write(pipe, &bytes[done..got])?;
+    }
+    Ok(got)
+}
+
+fn receive_one(sock: &Sock, slot: Slot<'_>) -> Result<usize, Errno> {
+    let mut slots = [slot];
+    receive(sock, &mut slots, 0).map(|_| slots[0].received.len)
+}
+
+/// Waits until a pipe can be read or written.
+fn wait_for(pipe: Fd, events: i16, flags: u32) -> Result<(), Errno> {
+    if call::poll_now(pipe, events) != 0 {
+        return Ok(());
+    }
+    let nonblocking = call::status_flags(pipe).is_ok_and(|flags| flags & libc::O_NONBLOCK != 0);
+    if flags & SPLICE_F_NONBLOCK != 0 || nonblocking {
+        return Err(Errno::EAGAIN);
+    }
+    let mut entry = [libc::pollfd { fd: pipe, events, revents: 0 }];
+    sleep::poll(&mut entry, None, SignalMask::NONE, &mut || {}).map(drop)
+}
