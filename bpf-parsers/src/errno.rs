@@ -14,3 +14,5 @@ pub const EFAULT: i32 = 14;
 pub const EEXIST: i32 = 17;
 /// A malformed program, map or argument.
 pub const EINVAL: i32 = 22;
+/// An operation that this kind of map does not have. The kernel's own number, which has no name outside.
+pub const ENOTSUPP: i32 = 524;

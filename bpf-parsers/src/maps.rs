@@ -192,6 +192,49 @@ impl Map {
         }
     }
 
+    /// No call is inside the map's lock while the answer lives: for whoever forks.
+    pub fn hold(&self) -> impl Sized + '_ {
+        self.index()
+    }
+
+    /// What the map holds, for [`Map::fill`]: of an array its values, up to the last one that is not zero; of a hash map
+    /// its keys, each followed by its value.
+    pub fn contents(&self) -> Vec<u8> {
+        let value = |place: u32| {
+            let start = place * self.stride * 8;
+            (start..start + self.def.value_size).map(|at| self.load(at, 1).unwrap_or(0) as u8)
+        };
+        match self.def.kind {
+            MapKind::Array => {
+                let last = self.words.iter().rposition(|word| word.load(Relaxed) != 0);
+                let used = last.map_or(0, |word| word as u32 / self.stride + 1);
+                (0..used).flat_map(value).collect()
+            }
+            MapKind::Hash => {
+                let index = self.index();
+                index.places.iter().flat_map(|(key, place)| key.iter().copied().chain(value(*place))).collect()
+            }
+        }
+    }
+
+    /// Stores what [`Map::contents`] gave.
+    ///
+    /// # Errors
+    /// `EINVAL` when the bytes are no whole elements, `E2BIG` when they are too many.
+    pub fn fill(&self, contents: &[u8]) -> Result<(), i32> {
+        let key_size = self.def.key_size as usize;
+        let value_size = self.def.value_size as usize;
+        match self.def.kind {
+            MapKind::Array => (0u32..)
+                .zip(contents.chunks(value_size))
+                .try_for_each(|(index, value)| self.update(&index.to_le_bytes(), value, BPF_ANY)),
+            MapKind::Hash => contents.chunks(key_size + value_size).try_for_each(|element| {
+                let (key, value) = element.split_at_checked(key_size).ok_or(EINVAL)?;
+                self.update(key, value, BPF_ANY)
+            }),
+        }
+    }
+
     fn check_key(&self, key: &[u8]) -> Result<(), i32> {
         if key.len() == self.def.key_size as usize { Ok(()) } else { Err(EINVAL) }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::check::{MAX_INSNS, Rejected};
 use crate::errno::E2BIG;
 use crate::insn::{INSN_BYTES, Insn};
-use crate::maps::{BPF_ANY, MAX_MAP_BYTES, Map, MapDef, MapKind};
+use crate::maps::{MAX_MAP_BYTES, Map, MapDef, MapKind};
 use crate::program::{MapRef, Program};
 
 /// A program with the maps that it needs.
@@ -26,7 +26,7 @@ pub struct Parser {
 pub struct ParserMap {
     /// Kind and sizes.
     pub def: MapDef,
-    /// The value of element 0 at the start, for constants and variables; otherwise empty.
+    /// What is in it at the start ([`Map::contents`]): of constants and variables the value of element 0.
     pub data: Vec<u8>,
 }
 
@@ -106,9 +106,7 @@ impl ParserMap {
     fn make(&self, number: usize) -> Result<Arc<Map>, Rejected> {
         let failed = |errno| Rejected::new(errno, format_args!("map {number} cannot be made: {:?}", self.def));
         let map = Map::new(self.def).map_err(failed)?;
-        if !self.data.is_empty() {
-            map.update(&0u32.to_le_bytes(), &self.data, BPF_ANY).map_err(failed)?;
-        }
+        map.fill(&self.data).map_err(failed)?;
         Ok(Arc::new(map))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::check::{self, Rejected};
 use crate::decode::{self, MapNumbers, Step};
-use crate::errno::{E2BIG, EACCES, EBADF, EINVAL};
+use crate::errno::{E2BIG, EBADF, EINVAL, ENOTSUPP};
 use crate::eval::{self, Fault, MAX_FRAMES};
 use crate::flow;
 use crate::insn::{Insn, pseudo};
@@ -47,7 +47,7 @@ impl Program {
     /// # Errors
     /// The number and the words that `bpf(BPF_PROG_LOAD)` has for a socket filter that its verifier rejects: `EINVAL`
     /// for malformed ones, `EACCES` for accesses that are never allowed, `E2BIG` for too long ones, `EBADF` for maps
-    /// that are none.
+    /// that are none, `ENOTSUPP` for addresses in arrays of several elements.
     pub fn load(insns: &[Insn], mut map: impl FnMut(MapRef) -> Option<Arc<Map>>) -> Result<Self, Rejected> {
         let functions = check::shape(insns)?;
         let mut maps: Vec<Arc<Map>> = Vec::new();
@@ -118,12 +118,17 @@ fn resolve(
     let log = format_args!("fd {} is not pointing to valid bpf_map", insn.imm).to_string();
     let map = map(reference).ok_or_else(|| Rejected::at(at, EBADF, log))?;
     let def = map.def();
-    if value && (def.kind != MapKind::Array || def.max_entries != 1) {
-        return Err(Rejected::at(at, EINVAL, "direct value access on this map type is not supported"));
+    if value && def.kind != MapKind::Array {
+        return Err(Rejected::at(at, EINVAL, "no direct value access support for this map type"));
     }
-    if value && !(0..i64::from(def.value_size)).contains(&i64::from(second.imm)) {
-        let log = format_args!("direct value offset of {} is not allowed", second.imm).to_string();
-        return Err(Rejected::at(at, EACCES, log));
+    if value && (def.max_entries != 1 || !(0..i64::from(def.value_size)).contains(&i64::from(second.imm))) {
+        let errno = if def.max_entries == 1 { EINVAL } else { ENOTSUPP };
+        let log = format_args!(
+            "invalid access to map value pointer, value_size={} off={}",
+            def.value_size, second.imm as u32
+        )
+        .to_string();
+        return Err(Rejected::at(at, errno, log));
     }
     Ok(map)
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use preloop_parsers::errno::E2BIG;
-use preloop_parsers::maps::MapDef;
+use preloop_parsers::maps::{BPF_ANY, Map, MapDef, MapKind};
 use preloop_parsers::registry::{self, KNOWN};
 use preloop_parsers::spec::Spec;
 use preloop_parsers::{Fields, Parser, ParserMap, Program, object};
@@ -161,6 +161,27 @@ fn an_object_with_maps_constants_and_functions() {
     assert_eq!(ask(&other, &[77]), 77);
     let complaint = with("x.o:missing").expect_err("no such section").to_string();
     assert_eq!(complaint, "x.o: no section missing; there are programs in socket_kcm, other/one");
+}
+
+#[test]
+fn a_map_is_filled_with_what_another_holds() {
+    for (kind, key_size) in [(MapKind::Array, 4), (MapKind::Hash, 3)] {
+        let def = MapDef { kind, key_size, value_size: 5, max_entries: 4, read_only: false };
+        let map = Map::new(def).expect("a map");
+        assert_eq!(map.contents(), []);
+        let key = |n: u32| n.to_le_bytes()[..key_size as usize].to_vec();
+        map.update(&key(2), b"three", BPF_ANY).expect("room");
+        map.update(&key(0), b"first", BPF_ANY).expect("room");
+        let expected: &[u8] =
+            if kind == MapKind::Array { b"first\0\0\0\0\0three" } else { b"\0\0\0first\x02\0\0three" };
+        assert_eq!(map.contents(), expected);
+        let other = Map::new(def).expect("a map");
+        other.fill(&map.contents()).expect("the same sizes");
+        assert_eq!(other.contents(), expected);
+        assert!(other.fill(b"four").is_err());
+    }
+    let def = MapDef { kind: MapKind::Array, key_size: 4, value_size: 8, max_entries: 1, read_only: false };
+    assert_eq!(Map::new(def).expect("a map").fill(&[0; 16]), Err(E2BIG));
 }
 
 #[test]
