@@ -1,5 +1,6 @@
 //! fork(2): what must hold still in the parent, what is counted, and what the child has to make anew.
 
+use crate::bpf;
 use crate::fdtable::{self, FILES, KCM_SOCKS, SETS};
 use crate::process;
 use crate::socket::epoll::Set;
@@ -76,7 +77,9 @@ pub fn fork(fork: impl FnOnce() -> i32) -> i32 {
     FORKER.store(this_thread(), Relaxed);
     let kcm = kcm::before_fork();
     let child = process::hold(|| {
-        kcm.hold(|| bell::hold(|| group::hold(|| FILES.hold(|| SETS.hold(|| KCM_SOCKS.hold(fork))))))
+        kcm.hold(|| {
+            bpf::hold(|| bell::hold(|| group::hold(|| FILES.hold(|| SETS.hold(|| KCM_SOCKS.hold(fork))))))
+        })
     });
     FORKER.store(0, Relaxed);
     drop((frozen_files, frozen_sets, births, forking));

@@ -5,6 +5,7 @@
 //! protocol's own logic is in the crates `preloop-smc` (no system calls), `preloop-shm` (memory) and `preloop-sys`
 //! (kernel). docs/ARCHITECTURE.md is the map.
 
+mod bpf;
 mod fdtable;
 mod fork;
 mod hooks;

@@ -4,6 +4,7 @@
 
 mod aio;
 mod alias;
+mod bpf;
 mod conn;
 mod dprintf;
 mod event;

@@ -1,6 +1,6 @@
 //! syscall(2), the C function: some programs make calls with it that have hooks here (libuv closes with it).
 
-use super::{conn, event, fd, io, opt, transfer};
+use super::{bpf, conn, event, fd, io, opt, transfer};
 use crate::process;
 use core::ffi::{c_int, c_long, c_uint, c_ulong};
 use preloop_sys::{Errno, errno, real};
@@ -63,6 +63,7 @@ pub unsafe extern "C" fn syscall(
         libc::SYS_close_range => hook!(fd::close_range(a as c_uint, b as c_uint, c as c_int)),
         libc::SYS_dup => hook!(fd::dup(a as c_int)),
         libc::SYS_dup3 => hook!(fd::dup3(a as c_int, b as c_int, c as c_int)),
+        libc::SYS_bpf => hook!(bpf::bpf(a as c_int, b as usize, c as c_uint)),
         libc::SYS_epoll_create1 => hook!(event::epoll_create1(a as c_int)),
         libc::SYS_epoll_ctl => hook!(event::epoll_ctl(a as c_int, b as c_int, c as c_int, d as *mut _)),
         libc::SYS_epoll_pwait => {

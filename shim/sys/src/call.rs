@@ -93,6 +93,11 @@ pub fn read(fd: Fd, bytes: &mut [u8]) -> Answer {
     raw!(read, fd, bytes.as_mut_ptr(), bytes.len())
 }
 
+/// `pread(2)` into a slice.
+pub fn pread(fd: Fd, bytes: &mut [u8], offset: u64) -> Answer {
+    raw!(pread64, fd, bytes.as_mut_ptr(), bytes.len(), offset)
+}
+
 /// `memfd_create(2)`, close-on-exec, to be sealed.
 pub fn memfd(name: &core::ffi::CStr) -> Result<Fd, Errno> {
     raw!(memfd_create, name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING).map(|fd| fd as Fd)

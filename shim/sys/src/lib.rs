@@ -5,11 +5,13 @@
 //! asks for itself goes through [`call`]: direct system calls that touch neither errno nor our own hooks.
 
 pub mod addr;
+pub mod bpf;
 pub mod call;
 pub mod cancel;
 pub mod clock;
 pub mod diag;
 pub mod errno;
+pub mod memory;
 pub mod process;
 pub mod real;
 pub mod sleep;

@@ -2,6 +2,7 @@
 //! of memory that two processes share. Nothing here acts; layouts are asserted at compile time.
 #![forbid(unsafe_code)]
 
+pub mod bpf;
 pub mod decline;
 pub mod group;
 pub mod kcm;
