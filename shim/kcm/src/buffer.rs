@@ -5,12 +5,14 @@
 
 use core::ops::Range;
 
+use zerocopy::TryFromBytes;
+
 /// With no more bytes than this left, and at least as many gone before them, they are moved to the start.
 const FEW: u32 = 4096;
 
 /// Which part of a region is filled. All zeros is the empty buffer. Offsets are bytes from the region's start.
 #[repr(C)]
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, TryFromBytes)]
 pub struct Buffer {
     start: u32,
     end: u32,
@@ -22,7 +24,7 @@ impl Buffer {
 
     /// Bytes in it.
     pub fn len(&self) -> usize {
-        (self.end - self.start) as usize
+        self.end.saturating_sub(self.start) as usize
     }
 
     /// Whether nothing is in it.

@@ -3,6 +3,8 @@
 
 use core::marker::PhantomData;
 
+use zerocopy::TryFromBytes;
+
 /// Places for csocks, and for psocks, of one mux.
 pub const PLACES: usize = 256;
 
@@ -49,7 +51,7 @@ id! {
 
 /// A set of indexes. All zeros is the empty set.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, TryFromBytes)]
 pub struct Set<T> {
     words: [u64; PLACES / 64],
     of: PhantomData<T>,

@@ -2,11 +2,13 @@
 
 use core::marker::PhantomData;
 
+use zerocopy::TryFromBytes;
+
 use crate::id::{Id, PLACES, Set};
 
 /// A list of indexes in the order in which they came. All zeros is the empty list: a link is an index plus one.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, TryFromBytes)]
 pub struct Fifo<T> {
     next: [u16; PLACES],
     previous: [u16; PLACES],

@@ -2,6 +2,8 @@
 //!
 //! Reference: `struct kcm_mux`, `struct kcm_sock`, `struct kcm_psock` in include/net/kcm.h.
 
+use zerocopy::TryFromBytes;
+
 use crate::buffer::Buffer;
 use crate::errno::Errno;
 use crate::id::{CsockId, PLACES, PsockId, Set};
@@ -12,7 +14,7 @@ use crate::strparser::Strparser;
 
 /// The type of a KCM socket.
 #[repr(u8)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, TryFromBytes)]
 pub enum Kind {
     /// SOCK_DGRAM.
     Dgram = 0,
@@ -21,7 +23,7 @@ pub enum Kind {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, TryFromBytes)]
 pub(crate) struct Csock {
     /// Received messages; each is charged with what it would occupy in the kernel.
     pub(crate) rx: Queue,
@@ -48,7 +50,7 @@ pub(crate) struct Csock {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, TryFromBytes)]
 pub(crate) struct Psock {
     /// What was taken from TCP and no csock has: a part of a message, or the one that waits. In the middle of
     /// [`MuxState::pull`] what was peeked as well.
@@ -123,7 +125,7 @@ pub(crate) const PSOCK: Psock = Psock {
 /// What operations left for the caller to do. It is kept in the state until it is taken, so that it is not lost with a
 /// process that dies before it does it: whoever has the lock next does.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, TryFromBytes)]
 pub struct Work {
     /// Csocks that got a batch, and have messages: send each a token.
     pub gained: Set<CsockId>,
@@ -152,7 +154,7 @@ impl Work {
 
 /// One multiplexor. See the crate's documentation.
 #[repr(C)]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, TryFromBytes)]
 pub struct MuxState {
     pub(crate) csocks: [Csock; PLACES],
     pub(crate) psocks: [Psock; PLACES],
@@ -215,6 +217,13 @@ impl MuxState {
         },
         gone: NO_COUNTS,
     };
+
+    /// The state that stands in `bytes`, as many as it has: a copy of another process's. Whatever they are, what only looks
+    /// at it ([`MuxState::show`], [`MuxState::statistics`] and their like) ends, does not panic, and shows nonsense at
+    /// worst; nothing else may be called.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::try_read_from_bytes(bytes).ok()
+    }
 
     /// Takes what there is to do.
     pub fn take_work(&mut self) -> Work {

@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+use zerocopy::TryFromBytes;
+
 use crate::buffer::Buffer;
 use crate::outside::{Region, Regions};
 
@@ -10,7 +12,7 @@ pub const RECORD: usize = 8;
 
 /// A queue of messages. All zeros is the empty one.
 #[repr(C)]
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, TryFromBytes)]
 pub struct Queue {
     buffer: Buffer,
     /// Messages in it.

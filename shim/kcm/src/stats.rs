@@ -2,12 +2,14 @@
 //! bytes are counted after the messages that they make up, and a mux adds up what its psocks received when a psock takes
 //! a csock for its next batch, and what they sent when a csock gives one back.
 
-use crate::id::{PsockId, Set};
+use zerocopy::TryFromBytes;
+
+use crate::id::{CsockId, PsockId, Set};
 use crate::mux::MuxState;
 
 /// What a csock moved.
 #[repr(C)]
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, TryFromBytes)]
 pub struct CsockStats {
     /// Messages received.
     pub rx_msgs: u64,
@@ -21,7 +23,7 @@ pub struct CsockStats {
 
 /// What a psock moved, and what went wrong on it.
 #[repr(C)]
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, TryFromBytes)]
 pub struct PsockStats {
     /// Messages cut.
     pub rx_msgs: u64,
@@ -52,27 +54,27 @@ pub struct PsockStats {
 }
 
 impl PsockStats {
-    /// Adds another's counts.
+    /// Adds another's counts, modulo 2^64.
     pub fn add(&mut self, other: &Self) {
-        self.rx_msgs += other.rx_msgs;
-        self.rx_bytes += other.rx_bytes;
-        self.tx_msgs += other.tx_msgs;
-        self.tx_bytes += other.tx_bytes;
-        self.reserved += other.reserved;
-        self.unreserved += other.unreserved;
-        self.rx_intr += other.rx_intr;
-        self.rx_unrecov_intr += other.rx_unrecov_intr;
-        self.rx_need_more += other.rx_need_more;
-        self.rx_bad_len += other.rx_bad_len;
-        self.rx_too_big += other.rx_too_big;
-        self.rx_timeouts += other.rx_timeouts;
-        self.tx_aborts += other.tx_aborts;
+        self.rx_msgs = self.rx_msgs.wrapping_add(other.rx_msgs);
+        self.rx_bytes = self.rx_bytes.wrapping_add(other.rx_bytes);
+        self.tx_msgs = self.tx_msgs.wrapping_add(other.tx_msgs);
+        self.tx_bytes = self.tx_bytes.wrapping_add(other.tx_bytes);
+        self.reserved = self.reserved.wrapping_add(other.reserved);
+        self.unreserved = self.unreserved.wrapping_add(other.unreserved);
+        self.rx_intr = self.rx_intr.wrapping_add(other.rx_intr);
+        self.rx_unrecov_intr = self.rx_unrecov_intr.wrapping_add(other.rx_unrecov_intr);
+        self.rx_need_more = self.rx_need_more.wrapping_add(other.rx_need_more);
+        self.rx_bad_len = self.rx_bad_len.wrapping_add(other.rx_bad_len);
+        self.rx_too_big = self.rx_too_big.wrapping_add(other.rx_too_big);
+        self.rx_timeouts = self.rx_timeouts.wrapping_add(other.rx_timeouts);
+        self.tx_aborts = self.tx_aborts.wrapping_add(other.tx_aborts);
     }
 }
 
 /// What a mux moved.
 #[repr(C)]
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, TryFromBytes)]
 pub struct MuxStats {
     /// Messages received.
     pub rx_msgs: u64,
@@ -95,17 +97,17 @@ pub struct MuxStats {
 }
 
 impl MuxStats {
-    /// Adds another's counts.
+    /// Adds another's counts, modulo 2^64.
     pub fn add(&mut self, other: &Self) {
-        self.rx_msgs += other.rx_msgs;
-        self.rx_bytes += other.rx_bytes;
-        self.tx_msgs += other.tx_msgs;
-        self.tx_bytes += other.tx_bytes;
-        self.tx_retries += other.tx_retries;
-        self.attach += other.attach;
-        self.unattach += other.unattach;
-        self.unattach_rsvd += other.unattach_rsvd;
-        self.rx_ready_drops += other.rx_ready_drops;
+        self.rx_msgs = self.rx_msgs.wrapping_add(other.rx_msgs);
+        self.rx_bytes = self.rx_bytes.wrapping_add(other.rx_bytes);
+        self.tx_msgs = self.tx_msgs.wrapping_add(other.tx_msgs);
+        self.tx_bytes = self.tx_bytes.wrapping_add(other.tx_bytes);
+        self.tx_retries = self.tx_retries.wrapping_add(other.tx_retries);
+        self.attach = self.attach.wrapping_add(other.attach);
+        self.unattach = self.unattach.wrapping_add(other.unattach);
+        self.unattach_rsvd = self.unattach_rsvd.wrapping_add(other.unattach_rsvd);
+        self.rx_ready_drops = self.rx_ready_drops.wrapping_add(other.rx_ready_drops);
     }
 }
 
@@ -117,6 +119,11 @@ impl MuxState {
             psocks.add(&self.psocks[psock.index()].stats);
         }
         (self.stats, psocks)
+    }
+
+    /// Csocks of the mux, in the order of their indexes.
+    pub fn csocks(&self) -> Set<CsockId> {
+        self.open
     }
 
     /// Psocks that are attached, in the order of their indexes.

@@ -28,6 +28,8 @@
 //! Counted from the first look at an unfinished message, with SO_RCVTIMEO as it is then. More bytes do not extend it.
 
 use crate::errno::{EMSGSIZE, ENODATA, EPROTO, ESTRPIPE, Errno};
+use zerocopy::TryFromBytes;
+
 use crate::id::PsockId;
 use crate::outside::Tcp;
 use crate::stats::PsockStats;
@@ -37,7 +39,7 @@ pub const LEFT: u32 = 64 << 10;
 
 /// The parser's state for the message that begins at the start of a psock's buffer. All zeros: nothing seen of it.
 #[repr(C)]
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, TryFromBytes)]
 pub struct Strparser {
     /// When assembly is to be given up, in nanoseconds of the caller's clock; 0 for never.
     pub deadline: u64,
@@ -102,7 +104,7 @@ impl Strparser {
 
     /// Bytes of the unfinished message that are missing beyond those taken, if its length is known: `strp.need_bytes`.
     pub fn need(&self) -> Option<u32> {
-        (self.full_len > 0).then(|| self.full_len - self.taken)
+        (self.full_len > 0).then(|| self.full_len.saturating_sub(self.taken))
     }
 
     /// Whether what is missing stays in TCP until all of it is there.
