@@ -105,6 +105,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
         ],
     ),
     ("by_hand", &["python3", "unshare", "mount"]),
+    ("serves", &["python3"]),
     ("built", &["python3", "gcc"]),
     ("musl", &["python3", "musl-gcc"]),
     #[cfg(target_arch = "x86_64")]

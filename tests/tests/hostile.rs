@@ -233,12 +233,18 @@ fn pair_after(commands: &str) -> Result<[String; 2]> {
 }
 
 fn nonsense_in_the_environment() -> Result<()> {
-    for setting in ["SMC_RCVBUF=wide", "SMC_SNDBUF=-1", "SMC_RCVBUF=99999999999m", "SMC_SNDBUF=", "SMC_DEBUG=perhaps"] {
+    #[rustfmt::skip]
+    let settings = [
+        "SMC_RCVBUF=wide", "SMC_SNDBUF=-1", "SMC_RCVBUF=99999999999m", "SMC_SNDBUF=", "SMC_DEBUG=perhaps",
+        "PRELOOP_SERVES=tls", "KCM_DEBUG=perhaps",
+    ];
+    for setting in settings {
         for messages in pair_after(&format!("export {setting};"))? {
             let complaints: Vec<_> = messages.lines().filter(|line| line.contains("Warning")).collect();
             ensure!(complaints.len() == 1, "{setting}: {messages}");
             let name = setting.split_once('=').map_or(setting, |(name, _)| name);
-            ensure!(complaints[0].starts_with("smc_run: ") && complaints[0].contains(name), "{setting}: {messages}");
+            let tool = if name.starts_with("KCM") { "kcm_run: " } else { "smc_run: " };
+            ensure!(complaints[0].starts_with(tool) && complaints[0].contains(name), "{setting}: {messages}");
         }
     }
     Ok(())

@@ -8,12 +8,12 @@ use std::ffi::{c_char, c_int};
 
 use preloop_launcher::PRELOOP;
 use preloop_launcher::run::command::{self, Plan};
-use preloop_launcher::run::tool::{Stop, Tool};
+use preloop_launcher::run::launcher::{Launcher, Stop};
 use preloop_launcher::run::{options, parser};
 use preloop_parsers::registry::KNOWN;
 use preloop_uapi::settings::{KCM, KCM_DEBUG, KCM_PARSER, SMC};
 
-const TOOL: Tool = Tool {
+const LAUNCHER: Launcher = Launcher {
     name: "kcm_run",
     usage: "
 Usage: kcm_run [ OPTIONS ] COMMAND
@@ -33,17 +33,17 @@ Run COMMAND with KCM sockets, without the kernel's module
 #[unsafe(no_mangle)]
 extern "C" fn main(_argument_count: c_int, _arguments: *const *const c_char) -> c_int {
     match plan() {
-        Ok(plan) => command::run(&TOOL, plan),
-        Err(stop) => TOOL.stop(stop),
+        Ok(plan) => command::run(&LAUNCHER, plan),
+        Err(stop) => LAUNCHER.stop(stop),
     }
 }
 
 fn plan() -> Result<Plan, Stop> {
     let (mut debug, mut parser, mut smc) = (None, None, false);
-    let command = options::read(&TOOL, |option, argument| {
+    let command = options::read(&LAUNCHER, |option, argument| {
         match option {
             "-d" => debug = Some("1".into()),
-            "-h" => return Err(Stop::Answer(TOOL.usage.into())),
+            "-h" => return Err(Stop::Answer(LAUNCHER.usage.into())),
             "-l" => return Err(Stop::Answer(parsers())),
             "-v" => return Err(Stop::Answer(format!("kcm_run utility, {PRELOOP}"))),
             "-p" => parser = Some(argument()?),

@@ -9,11 +9,11 @@ use std::ffi::{OsString, c_char, c_int};
 
 use preloop_launcher::SMC_TOOLS;
 use preloop_launcher::run::command::{self, Plan};
+use preloop_launcher::run::launcher::{Launcher, Stop};
 use preloop_launcher::run::options;
-use preloop_launcher::run::tool::{Stop, Tool};
 use preloop_uapi::settings::{SMC, SMC_DEBUG, SMC_RCVBUF, SMC_SNDBUF, parse_size};
 
-const TOOL: Tool = Tool {
+const LAUNCHER: Launcher = Launcher {
     name: "smc_run",
     usage: "
 Usage: smc_run [ OPTIONS ] COMMAND
@@ -31,17 +31,17 @@ Run COMMAND using SMC for TCP sockets
 #[unsafe(no_mangle)]
 extern "C" fn main(_argument_count: c_int, _arguments: *const *const c_char) -> c_int {
     match plan() {
-        Ok(plan) => command::run(&TOOL, plan),
-        Err(stop) => TOOL.stop(stop),
+        Ok(plan) => command::run(&LAUNCHER, plan),
+        Err(stop) => LAUNCHER.stop(stop),
     }
 }
 
 fn plan() -> Result<Plan, Stop> {
     let (mut debug, mut rcvbuf, mut sndbuf) = (None, None, None);
-    let command = options::read(&TOOL, |option, argument| {
+    let command = options::read(&LAUNCHER, |option, argument| {
         match option {
             "-d" => debug = Some("1".into()),
-            "-h" => return Err(Stop::Answer(TOOL.usage.into())),
+            "-h" => return Err(Stop::Answer(LAUNCHER.usage.into())),
             "-v" => return Err(Stop::Answer(format!("smc_run utility, {SMC_TOOLS}"))),
             "-r" => rcvbuf = Some(size(argument()?)?),
             "-t" => sndbuf = Some(size(argument()?)?),

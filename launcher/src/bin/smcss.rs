@@ -1,17 +1,19 @@
 //! `smcss`: lists the TCP sockets of preloaded processes, by smc-tools' contract.
 
-use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::ArgMatches;
 use preloop_launcher::SMC_TOOLS;
 use preloop_launcher::list::socket::Socket;
 use preloop_launcher::list::state::State;
 use preloop_launcher::list::table::Columns;
+use preloop_launcher::list::tool::Tool;
 use preloop_launcher::list::{self, json, link};
 
-const USAGE: &str = "\
+const TOOL: Tool = Tool {
+    name: "smcss",
+    usage: "\
 Usage: smcss [ OPTIONS ]
 \t-h, --help          this message
 \t-v, --version       show version information
@@ -22,64 +24,34 @@ Usage: smcss [ OPTIONS ]
 \t-D, --smcd          show detailed SMC-D information (shows only SMC-D sockets)
 \t-R, --smcr          show detailed SMC-R information (shows only SMC-R sockets)
 \t    --json          print everything known as a JSON array
-\tno OPTIONS          show all connected sockets";
-
-/// The options, all of them switches.
-const SWITCHES: [(Option<char>, &str); 9] = [
-    (Some('h'), "help"),
-    (Some('v'), "version"),
-    (Some('a'), "all"),
-    (Some('l'), "listening"),
-    (Some('d'), "debug"),
-    (Some('W'), "wide"),
-    (Some('D'), "smcd"),
-    (Some('R'), "smcr"),
-    (None, "json"),
-];
+\tno OPTIONS          show all connected sockets",
+    version: SMC_TOOLS,
+    switches: &[
+        (Some('a'), "all"),
+        (Some('l'), "listening"),
+        (Some('d'), "debug"),
+        (Some('W'), "wide"),
+        (Some('D'), "smcd"),
+        (Some('R'), "smcr"),
+        (None, "json"),
+    ],
+};
 
 /// Pairs of options that exclude each other.
 const CONFLICTS: [(&str, &str); 5] =
     [("smcd", "smcr"), ("listening", "debug"), ("listening", "all"), ("listening", "smcr"), ("listening", "smcd")];
 
 fn main() -> ExitCode {
-    let matches = match command().try_get_matches() {
+    let matches = match TOOL.options() {
         Ok(matches) => matches,
-        Err(error) => {
-            let text = error.render().to_string();
-            return usage_error(&text.lines().next().unwrap_or_default().replacen("error:", "smcss:", 1));
-        }
+        Err(code) => return code,
     };
-    if matches.get_flag("help") {
-        return finish(writeln!(io::stdout(), "{USAGE}"));
-    }
-    if matches.get_flag("version") {
-        return finish(writeln!(io::stdout(), "smcss utility, {SMC_TOOLS}"));
-    }
     for (one, other) in CONFLICTS {
         if matches.get_flag(one) && matches.get_flag(other) {
-            return usage_error(&format!("--{one} together with --{other} is not supported"));
+            return TOOL.usage_error(&format!("--{one} together with --{other} is not supported"));
         }
     }
-    finish(list(&matches))
-}
-
-fn command() -> Command {
-    let switch = |(short, name): (Option<char>, &'static str)| {
-        let switch = Arg::new(name).long(name).action(ArgAction::SetTrue).overrides_with(name);
-        if let Some(short) = short { switch.short(short) } else { switch }
-    };
-    Command::new("smcss")
-        .disable_help_flag(true)
-        .disable_version_flag(true)
-        // getopt_long takes any unambiguous beginning of a long option, and smcss ignores words that are none.
-        .infer_long_args(true)
-        .args(SWITCHES.map(switch))
-        .arg(Arg::new("ignored").num_args(0..).value_parser(value_parser!(OsString)))
-}
-
-fn usage_error(message: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "{message}\n{USAGE}");
-    ExitCode::FAILURE
+    TOOL.finish(list(&matches))
 }
 
 /// Prints the listing. Nothing else ever goes to stdout.
@@ -114,15 +86,4 @@ fn list(matches: &ArgMatches) -> io::Result<()> {
         );
     }
     Ok(())
-}
-
-/// A reader that has seen enough, such as `head`, is no failure.
-fn finish(result: io::Result<()>) -> ExitCode {
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            let _ = writeln!(io::stderr(), "smcss: {error}");
-            ExitCode::FAILURE
-        }
-        _ => ExitCode::SUCCESS,
-    }
 }

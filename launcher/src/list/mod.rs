@@ -1,4 +1,4 @@
-//! How `smcss` learns what it prints.
+//! How `smcss`, and `kcmss` (in [`mux`]), learn what they print.
 //!
 //! 1. [`processes`] finds, in `/proc/PID/maps`, the processes that map an arena of listings. Forked siblings map the
 //!    same arena, so it is read once and belongs to all of them.
@@ -14,11 +14,13 @@ pub mod arena;
 pub mod cursors;
 pub mod json;
 pub mod link;
+pub mod mux;
 pub mod processes;
 pub mod socket;
 pub mod state;
 pub mod table;
 pub mod tcp;
+pub mod tool;
 
 use std::collections::HashSet;
 use std::io;

@@ -24,18 +24,26 @@ pub struct Member {
 /// An arena, the same in all processes that map it: device and inode of its memfd.
 pub type ArenaId = ((i32, i32), u64);
 
+/// All processes, in order of their numbers.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn pids() -> io::Result<Vec<i32>> {
+    let mut pids: Vec<i32> =
+        fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
 /// All arenas, with the processes that map them in order of their numbers.
 ///
 /// # Errors
 /// `/proc` cannot be read.
 pub fn arenas() -> io::Result<BTreeMap<ArenaId, Vec<Member>>> {
-    let mut pids: Vec<i32> =
-        fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-    pids.sort_unstable();
     let ending = format!("/memfd:{ARENA_NAME} (deleted)");
     let mut arenas = BTreeMap::<_, Vec<_>>::new();
     let mut text = Vec::new();
-    for pid in pids {
+    for pid in pids()? {
         // A process that is gone, or none of our business, is as good as one that is not preloaded.
         for (id, base) in mappings(pid, ending.as_bytes(), &mut text).unwrap_or_default() {
             arenas.entry(id).or_default().push(member(pid, base));

@@ -9,8 +9,8 @@ use preloop_image::program::{self, NoProgram, SHELL};
 use rustix::io::Errno;
 
 use super::environment::{self, Setting, c_string};
+use super::launcher::{Launcher, Stop};
 use super::library;
-use super::tool::{Stop, Tool};
 use crate::sys;
 
 /// Exit codes of the shell for a command that cannot be run.
@@ -31,11 +31,11 @@ pub struct Plan {
 }
 
 /// Becomes the command. Returns the launcher's exit code when that fails.
-pub fn run(tool: &Tool, plan: Plan) -> c_int {
+pub fn run(launcher: &Launcher, plan: Plan) -> c_int {
     let Plan { command, settings, serves, otherwise } = plan;
     let library = match library::find() {
         Ok(library) => library,
-        Err(unusable) => return tool.stop(Stop::Error(unusable.to_string())),
+        Err(unusable) => return launcher.stop(Stop::Error(unusable.to_string())),
     };
     let name = command[0].display();
     let file = match program::find(&command[0]) {
@@ -45,7 +45,7 @@ pub fn run(tool: &Tool, plan: Plan) -> c_int {
                 NoProgram::NotFound(reason) => (reason, NOT_FOUND),
                 NoProgram::NotExecutable(reason) => (reason, NOT_EXECUTABLE),
             };
-            tool.complain(&format!("{name}: {reason}"));
+            launcher.complain(&format!("{name}: {reason}"));
             return code;
         }
     };
@@ -53,11 +53,11 @@ pub fn run(tool: &Tool, plan: Plan) -> c_int {
     let obstacle = loaded.as_deref().and_then(|loaded| obstacle::find(loaded, library.abi));
     if let (Some(loaded), Some(obstacle)) = (&loaded, &obstacle) {
         let through = if *loaded == file { String::new() } else { format!("{} ", loaded.display()) };
-        tool.complain(&format!("Warning: {name}: {through}{obstacle}: {otherwise}"));
+        launcher.complain(&format!("Warning: {name}: {through}{obstacle}: {otherwise}"));
     }
     let environment = environment::with(settings, serves, &library, obstacle.as_ref());
     let error = become_command(&file, &command, &environment);
-    tool.complain(&format!("{name}: {}", program::reason(&error)));
+    launcher.complain(&format!("{name}: {}", program::reason(&error)));
     NOT_EXECUTABLE
 }
 

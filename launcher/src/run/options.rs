@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap_lex::RawArgs;
 
-use super::tool::{Stop, Tool};
+use super::launcher::{Launcher, Stop};
 
 /// Gives the argument of the option that is being looked at: the rest of its own word, or else the next word.
 pub type Argument<'a> = &'a mut dyn FnMut() -> Result<OsString, Stop>;
@@ -15,10 +15,13 @@ pub type Argument<'a> = &'a mut dyn FnMut() -> Result<OsString, Stop>;
 ///
 /// # Errors
 /// What `take` stops with, and wrong options, and no command.
-pub fn read(tool: &Tool, take: impl FnMut(&str, Argument<'_>) -> Result<bool, Stop>) -> Result<Vec<OsString>, Stop> {
+pub fn read(
+    launcher: &Launcher,
+    take: impl FnMut(&str, Argument<'_>) -> Result<bool, Stop>,
+) -> Result<Vec<OsString>, Stop> {
     let command = split(&RawArgs::new(env::args_os()), take)?;
     if command.is_empty() {
-        return Err(Stop::Refusal(format!("{}: Error: Missing command parameter", tool.name)));
+        return Err(Stop::Refusal(format!("{}: Error: Missing command parameter", launcher.name)));
     }
     Ok(command)
 }

@@ -8,6 +8,7 @@ mod musl;
 #[cfg(target_arch = "x86_64")]
 mod narrow;
 mod preloads;
+mod serves;
 mod talk;
 
 use std::process::ExitCode;

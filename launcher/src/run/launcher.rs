@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 /// A launcher.
 #[derive(Clone, Copy, Debug)]
-pub struct Tool {
+pub struct Launcher {
     /// Its name, which stands before what it says.
     pub name: &'static str,
     /// Its help.
@@ -25,7 +25,7 @@ pub enum Stop {
     Error(String),
 }
 
-impl Tool {
+impl Launcher {
     /// Prints what ends the launcher, and returns its exit code.
     pub fn stop(&self, stop: Stop) -> c_int {
         let (text, code) = match stop {
