@@ -230,3 +230,6 @@ impl MuxState {
         core::mem::replace(&mut self.work, Work::NONE)
     }
 }
+
+#[cfg(test)]
+mod tests;

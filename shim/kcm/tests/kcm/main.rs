@@ -1,7 +1,6 @@
 //! The core against facts of the kernel (`tests/conformance/kernel-6.1.txt`), and against models.
 
 mod direct;
-mod hostile;
 mod model;
 mod proc;
 mod receive;

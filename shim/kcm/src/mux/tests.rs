@@ -2,15 +2,17 @@
 
 use std::sync::LazyLock;
 
-use preloop_kcm::MuxState;
-use preloop_kcm::proc::{TcpQueues, show_statistics};
 use proptest::prelude::*;
 
+use super::{Csock, MuxState, Psock};
+use crate::id::PLACES;
+use crate::proc::{TcpQueues, show_statistics};
+
 /// 32-bit words of a csock, of a psock, and of all of each.
-const CSOCK: usize = 120 / 4;
-const PSOCK: usize = 192 / 4;
-const CSOCKS: usize = 256 * CSOCK;
-const PSOCKS: usize = 256 * PSOCK;
+const CSOCK: usize = size_of::<Csock>() / 4;
+const PSOCK: usize = size_of::<Psock>() / 4;
+const CSOCKS: usize = PLACES * CSOCK;
+const PSOCKS: usize = PLACES * PSOCK;
 
 fn state(words: &[u32]) -> Option<Box<MuxState>> {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
