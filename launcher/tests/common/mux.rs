@@ -45,11 +45,18 @@ impl Regions for Fake {
 struct Wire<'a>(&'a mut Vec<u8>);
 
 impl Tcp for Wire<'_> {
-    fn read(&mut self, _psock: PsockId, into: &mut [u8]) -> Result<usize, Errno> {
+    fn peek(&mut self, _psock: PsockId, into: &mut [u8]) -> Result<usize, Errno> {
         let n = into.len().min(self.0.len());
         into[..n].copy_from_slice(&self.0[..n]);
-        self.0.drain(..n);
         if n == 0 { Err(EAGAIN) } else { Ok(n) }
+    }
+
+    fn take(&mut self, _psock: PsockId, n: usize) {
+        self.0.drain(..n);
+    }
+
+    fn available(&mut self, _psock: PsockId) -> usize {
+        self.0.len()
     }
 
     fn write(&mut self, _psock: PsockId, parts: &[&[u8]]) -> Result<usize, Errno> {
