@@ -121,6 +121,20 @@ pub fn kcm(fd: Fd) -> Option<Counted<KcmSock>> {
     entry.kcm.load(&KCM_SOCKS)
 }
 
+/// Every descriptor that is a KCM socket, with it.
+pub fn for_each_kcm(mut with: impl FnMut(Fd, Counted<KcmSock>)) {
+    for (fd, entry) in entries() {
+        if let Some(sock) = entry.kcm.load(&KCM_SOCKS) {
+            with(fd, sock);
+        }
+    }
+}
+
+/// The KCM socket, if some descriptor is one, for which `is_it`.
+pub fn find_kcm(is_it: impl Fn(&KcmSock) -> bool) -> Option<Counted<KcmSock>> {
+    entries().filter_map(|(_, entry)| entry.kcm.load(&KCM_SOCKS)).find(|sock| is_it(sock))
+}
+
 /// Enters or removes a KCM socket; answers what the descriptor stood for before.
 pub fn set_kcm(fd: Fd, sock: Option<Counted<KcmSock>>) -> Option<Counted<KcmSock>> {
     let entry = if sock.is_some() { entry_made(fd) } else { entry(fd) };

@@ -77,9 +77,7 @@ pub fn fork(fork: impl FnOnce() -> i32) -> i32 {
     FORKER.store(this_thread(), Relaxed);
     let kcm = kcm::before_fork();
     let child = process::hold(|| {
-        kcm.hold(|| {
-            bpf::hold(|| bell::hold(|| group::hold(|| FILES.hold(|| SETS.hold(|| KCM_SOCKS.hold(fork))))))
-        })
+        kcm.hold(|| bpf::hold(|| bell::hold(|| group::hold(|| FILES.hold(|| SETS.hold(|| KCM_SOCKS.hold(fork)))))))
     });
     FORKER.store(0, Relaxed);
     drop((frozen_files, frozen_sets, births, forking));

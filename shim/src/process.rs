@@ -5,7 +5,7 @@ use crate::fdtable;
 use crate::fork;
 use crate::settings::Settings;
 use crate::socket::sock::phase;
-use crate::socket::{bell, clc, handover, users};
+use crate::socket::{bell, clc, handover, kcm, users};
 use preloop_shm::arena::{Arena, Slot};
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, diag, process, real, unix};
@@ -30,6 +30,9 @@ pub fn start() {
         renew();
         crate::socket::epoll::start();
         handover::adopt::from_env();
+        if settings().kcm {
+            kcm::share::at_start();
+        }
     }
 }
 

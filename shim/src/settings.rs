@@ -19,15 +19,12 @@ pub struct Settings {
     /// Local TCP connections may move to shared memory. Without it no TCP socket is known to the library.
     pub smc: bool,
     /// The program may have sockets of AF_KCM.
-    #[allow(dead_code, reason = "for the sockets of AF_KCM")]
     pub kcm: bool,
     /// Print debug lines.
     pub debug: bool,
     /// Print debug lines about KCM.
-    #[allow(dead_code, reason = "for the sockets of AF_KCM")]
     pub kcm_debug: bool,
     /// Parser of TCP sockets that are attached without a program, as the user wrote it.
-    #[allow(dead_code, reason = "for the sockets of AF_KCM")]
     pub kcm_parser: Option<OsString>,
     /// Ring bytes of what this process receives: a power of two.
     pub receive_ring: u64,

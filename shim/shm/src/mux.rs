@@ -10,7 +10,7 @@ use preloop_kcm::MuxState;
 use preloop_kcm::id::{CsockId, PsockId};
 use preloop_kcm::outside::{Region, Regions};
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, clock, process};
+use preloop_sys::{Errno, Fd, call, clock, process};
 use preloop_uapi::mux::{
     HELD_BYTES, HELD_OFFSET, MUX_BYTES, MUX_MAGIC, MUX_NAME, MuxHeader, PLACES, REGION_BYTES, REGIONS_OFFSET,
     STATE_OFFSET,
@@ -49,24 +49,40 @@ impl MuxMemory {
             _ => Errno::ENOMEM,
         })?;
         memfd.as_file().set_len(MUX_BYTES as u64).map_err(|_| Errno::ENOMEM)?;
+        let memory = Self::map(memfd.as_file().as_raw_fd())?;
+        memory.lock_word().init();
+        let header = memory.header();
+        header.id.store(process::random(), Ordering::Relaxed);
+        header.made_at.store(clock::now(), Ordering::Relaxed);
+        header.pid.store(process::pid(), Ordering::Relaxed);
+        header.magic.store(MUX_MAGIC, Ordering::Release);
+        Ok((memory, Inner::from_raw(memfd.into_file().into_raw_fd()).move_high()))
+    }
+
+    /// Maps a mux that another process made, and shares with this one.
+    ///
+    /// # Errors
+    /// EINVAL when it is none; ENOMEM.
+    pub fn open(memfd: Fd) -> Result<Self, Errno> {
+        if call::file_size(memfd)? != MUX_BYTES as u64 {
+            return Err(Errno::EINVAL);
+        }
+        let memory = Self::map(memfd)?;
+        if memory.header().magic.load(Ordering::Acquire) == MUX_MAGIC { Ok(memory) } else { Err(Errno::EINVAL) }
+    }
+
+    fn map(memfd: Fd) -> Result<Self, Errno> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let base =
-            unsafe { libc::mmap(core::ptr::null_mut(), MUX_BYTES, access, flags, memfd.as_file().as_raw_fd(), 0) };
+        let base = unsafe { libc::mmap(core::ptr::null_mut(), MUX_BYTES, access, flags, memfd, 0) };
         if base == libc::MAP_FAILED {
             return Err(Errno::ENOMEM);
         }
         // A core dump of the program need not hold gigabytes of address space.
         // SAFETY: the range was just mapped.
         unsafe { libc::madvise(base, MUX_BYTES, libc::MADV_DONTDUMP) };
-        let memory = Self { base: base.cast() };
-        memory.lock_word().init();
-        let header = memory.header();
-        header.made_at.store(clock::now(), Ordering::Relaxed);
-        header.pid.store(process::pid(), Ordering::Relaxed);
-        header.magic.store(MUX_MAGIC, Ordering::Release);
-        Ok((memory, Inner::from_raw(memfd.into_file().into_raw_fd()).move_high()))
+        Ok(Self { base: base.cast() })
     }
 
     /// What is known without the lock.

@@ -4,6 +4,7 @@
 use super::answer;
 use crate::socket::handover::next::{self, Next};
 use crate::socket::handover::{leave, spawn};
+use crate::socket::kcm::share;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use preloop_image::program;
 use preloop_sys::{Fd, real};
@@ -51,8 +52,10 @@ unsafe fn replace(
         Ok(leaving) => leaving,
         Err(code) => return answer(Err(code)),
     };
+    let staying = share::before_exec();
     // SAFETY: the caller's.
     let failed = unsafe { with_environment(file, envp, leaving.letter(), exec) };
+    staying.exec_failed();
     leaving.exec_failed();
     failed
 }
@@ -257,6 +260,8 @@ unsafe fn make_child(
     next: impl FnOnce() -> Next,
     make: impl FnOnce(*mut libc::pid_t, Strings) -> c_int,
 ) -> c_int {
+    // The child finds this process's muxes as long as this process has them.
+    let _muxes = share::before_spawn();
     // SAFETY: the caller's.
     match spawn::before(&unsafe { wishes(actions) }, next) {
         // posix_spawn answers errors, and leaves errno alone.

@@ -2,7 +2,7 @@
 
 use super::answer;
 use crate::socket::kcm::csock::{self, Sock};
-use crate::socket::kcm::{mux, options, psock};
+use crate::socket::kcm::{options, psock, registry};
 use core::ffi::{c_int, c_ulong, c_void};
 use libc::{SOL_SOCKET, socklen_t};
 use preloop_sys::{Errno, call, real};
@@ -111,7 +111,7 @@ pub unsafe fn ioctl(sock: &Sock, request: c_ulong, argument: *mut c_void) -> Opt
 /// # Safety
 /// The kernel has written an `int` there, of `len` bytes.
 pub unsafe fn add_posted_error(fd: c_int, value: *mut c_void, len: socklen_t) {
-    if len as usize != size_of::<c_int>() || !mux::any() || call::inode(fd).1 != libc::S_IFSOCK {
+    if len as usize != size_of::<c_int>() || !registry::any() || call::inode(fd).1 != libc::S_IFSOCK {
         return;
     }
     // SAFETY: the caller's.

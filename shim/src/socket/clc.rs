@@ -163,7 +163,7 @@ fn look_into_mailbox(file: &OpenFile, fd: Fd) {
             Err(Answer::Decline(why)) => {
                 let mut message = [0; MESSAGE_MAX];
                 let len = clc::encode(&Message::Decline(why), &mut message);
-                let _ = unix::send(&socket, &message[..len], None);
+                let _ = unix::send(&socket, &message[..len], &[]);
                 // The peer may offer again, with a group made anew.
                 if why != Decline::SYNCHRONISATION {
                     give_up(file, why);
@@ -191,9 +191,9 @@ enum Answer {
 fn answer(file: &OpenFile, fd: Fd, socket: &Inner) -> Result<(), Answer> {
     let cred = unix::peer(socket).map_err(|_| Answer::Stranger)?;
     let mut bytes = [0; MESSAGE_MAX];
-    let (len, memory) = match unix::receive(socket, &mut bytes) {
+    let (len, memory) = match unix::receive(socket, &mut bytes, 0) {
         Ok((0, _)) => return Err(Answer::Stranger),
-        Ok(received) => received,
+        Ok((len, [memory, ..])) => (len, memory),
         Err(Errno::EAGAIN) => return Err(Answer::Later),
         Err(_) => return Err(Answer::Stranger),
     };
@@ -269,7 +269,7 @@ fn offer(file: &OpenFile, fd: Fd) -> Result<(), Option<Decline>> {
     let mut message = [0; MESSAGE_MAX];
     let memory = link.group.to_pass();
     let len = clc::encode(&Message::Accept(link.describe(cookie, memory.is_some())), &mut message);
-    if unix::send(&socket, &message[..len], memory).is_err() {
+    if unix::send(&socket, &message[..len], memory.as_slice()).is_err() {
         link.withdraw();
         link.leave(true);
         return Err(Some(Decline::SYNCHRONISATION));

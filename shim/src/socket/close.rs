@@ -1,12 +1,13 @@
 //! Ends: shutdown, close, and the exit of the process.
 
-use crate::fdtable;
+use crate::fdtable::{self, Known};
 use crate::fork;
 use crate::process;
 use crate::socket::clc;
 use crate::socket::epoll;
 use crate::socket::file::OpenFile;
 use crate::socket::kcm::csock::Sock;
+use crate::socket::kcm::share;
 use crate::socket::sock::{flag, phase};
 use crate::socket::tx;
 use crate::stats;
@@ -159,9 +160,14 @@ fn leaves_unread(file: &OpenFile) -> bool {
 }
 
 /// A descriptor is about to be passed to another process (SCM_RIGHTS), which will not know of shared memory: that pins
-/// the connection to TCP. `false` when it has moved, and passing it would cut its stream off.
+/// the connection to TCP. `false` when it has moved, and passing it would cut its stream off. A KCM socket is made ready for
+/// whoever gets it.
 pub fn may_pass(fd: Fd) -> bool {
-    fdtable::get(fd).is_none_or(|file| clc::pin(&file, Decline::OPTION))
+    match fdtable::socket(fd) {
+        None => true,
+        Some(Known::Tcp(file)) => clc::pin(&file, Decline::OPTION),
+        Some(Known::Kcm(sock)) => share::prepare(&sock).is_ok(),
+    }
 }
 
 /// The process exits: what a close would have done for every socket it holds, as far as others can see it. It may be

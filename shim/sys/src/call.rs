@@ -368,6 +368,18 @@ pub fn set_timer(timer: Fd, at: u64) {
     let _ = raw!(timerfd_settime, timer, libc::TFD_TIMER_ABSTIME, &raw const setting, 0);
 }
 
+/// Bytes of a file.
+///
+/// # Errors
+/// EBADF.
+pub fn file_size(fd: Fd) -> Result<u64, Errno> {
+    // SAFETY: fstat fills the structure, or answers an error.
+    unsafe {
+        let mut stat: libc::stat = core::mem::zeroed();
+        if libc::fstat(fd, &raw mut stat) == 0 { Ok(stat.st_size as u64) } else { Err(Errno::EBADF) }
+    }
+}
+
 /// The inode of what a descriptor stands for, 0 if it stands for nothing; and its type (`S_IFMT`).
 pub fn inode(fd: Fd) -> (u64, u32) {
     // SAFETY: fstat fills the structure, or answers an error.

@@ -35,6 +35,20 @@ pub fn for_packet(socket: Fd, cancelled: &mut dyn FnMut()) -> Result<(), Errno> 
     asleep(cancelled, || unsafe { real::recv(socket, core::ptr::null_mut(), 0, 0) as c_int }).map(drop)
 }
 
+/// Waits for an event on a descriptor of the library's own, no longer than until a deadline, whatever signals come. No
+/// cancellation point.
+pub fn quietly(fd: Fd, events: i16, deadline: u64) {
+    loop {
+        let mut entry = libc::pollfd { fd, events, revents: 0 };
+        let Some(timeout) = left(Some(deadline)) else { return };
+        // SAFETY: the entry and the time-out outlive the call.
+        let answer = unsafe { syscall!(Sysno::ppoll, &raw mut entry, 1, &raw const timeout, 0, 8) };
+        if answer != Err(Errno::EINTR) {
+            return;
+        }
+    }
+}
+
 /// Makes a call of the C library's that sleeps; errno stays as it was.
 fn asleep(cancelled: &mut dyn FnMut(), call: impl FnOnce() -> c_int) -> Result<usize, Errno> {
     let before = errno::get();

@@ -56,19 +56,13 @@ fn socket(kind: i32) -> Result<Inner, Errno> {
     Ok(Inner(fd as Fd).move_high())
 }
 
-fn bind(socket: &Inner, name: &[u8]) -> Result<(), Errno> {
-    let (addr, len) = address(name);
-    // SAFETY: `addr` is readable for `len` bytes.
-    unsafe { syscall!(Sysno::bind, socket.0, &raw const addr, len) }.map(drop)
-}
-
 /// A mailbox that listens under `name`.
 ///
 /// # Errors
 /// EADDRINUSE when somebody squats the name, or what socket, bind and listen answer.
 pub fn mailbox(name: &[u8], backlog: i32) -> Result<Inner, Errno> {
     let socket = socket(libc::SOCK_SEQPACKET)?;
-    bind(&socket, name)?;
+    bind_to(socket.0, name)?;
     // SAFETY: plain numbers.
     unsafe { syscall!(Sysno::listen, socket.0, backlog) }?;
     Ok(socket)
@@ -111,37 +105,65 @@ pub fn peer(socket: &Inner) -> Result<libc::ucred, Errno> {
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-/// Sends one message, with a descriptor beside it when there is one.
+/// Descriptors that one message may carry.
+pub const FDS_MAX: usize = 4;
+
+/// Sends one message, with descriptors beside it: no more than [`FDS_MAX`].
 ///
 /// # Errors
-/// EAGAIN rather than waiting; EPIPE without SIGPIPE.
-pub fn send(socket: &Inner, bytes: &[u8], pass: Option<Fd>) -> Result<(), Errno> {
+/// EAGAIN rather than waiting; EPIPE without SIGPIPE; ETOOMANYREFS when too many are under way.
+pub fn send(socket: &Inner, bytes: &[u8], pass: &[Fd]) -> Result<(), Errno> {
+    send_from(socket.0, bytes, pass)
+}
+
+/// As [`send`].
+///
+/// # Errors
+/// As [`send`].
+pub fn send_from(socket: Fd, bytes: &[u8], pass: &[Fd]) -> Result<(), Errno> {
+    let pass = &pass[..pass.len().min(FDS_MAX)];
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain data; its pointers are filled below with buffers that outlive the call.
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
-    // SAFETY: `control` has room for one header with one descriptor (24 of 64 bytes), aligned as cmsghdr needs.
+    // SAFETY: `control` has room for one header with four descriptors (32 of 64 bytes), aligned as cmsghdr needs.
     unsafe {
-        if let Some(fd) = pass {
+        if !pass.is_empty() {
+            let len = size_of_val(pass) as u32;
             message.msg_control = control.0.as_mut_ptr().cast();
-            message.msg_controllen = libc::CMSG_SPACE(size_of::<Fd>() as u32) as usize;
+            message.msg_controllen = libc::CMSG_SPACE(len) as usize;
             let header = libc::CMSG_FIRSTHDR(&raw const message);
             (*header).cmsg_level = libc::SOL_SOCKET;
             (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(size_of::<Fd>() as u32) as usize;
-            libc::CMSG_DATA(header).cast::<Fd>().write_unaligned(fd);
+            (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
+            let data = libc::CMSG_DATA(header).cast::<Fd>();
+            for (index, fd) in pass.iter().enumerate() {
+                data.add(index).write_unaligned(*fd);
+            }
         }
-        call::sendmsg(socket.0, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map(drop)
+        call::sendmsg(socket, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map(drop)
     }
 }
 
-/// Receives one message and at most one descriptor; any further ones are closed.
+/// What [`receive`] received.
+pub type Received = (usize, [Option<Inner>; FDS_MAX]);
+
+/// Receives one message and at most [`FDS_MAX`] descriptors; any further ones are closed. With MSG_PEEK the message stays,
+/// and the descriptors are new ones each time.
 ///
 /// # Errors
 /// EAGAIN when none is there; an empty message means that the other end closed.
-pub fn receive(socket: &Inner, bytes: &mut [u8]) -> Result<(usize, Option<Inner>), Errno> {
+pub fn receive(socket: &Inner, bytes: &mut [u8], flags: i32) -> Result<Received, Errno> {
+    receive_from(socket.0, bytes, flags)
+}
+
+/// As [`receive`].
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_from(socket: Fd, bytes: &mut [u8], flags: i32) -> Result<Received, Errno> {
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: as in `send`.
@@ -150,23 +172,66 @@ pub fn receive(socket: &Inner, bytes: &mut [u8]) -> Result<(usize, Option<Inner>
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len();
-    // SAFETY: the message points to `bytes` and `control`; the kernel wrote well-formed headers into the latter.
-    unsafe {
-        let got = call::recvmsg(socket.0, &raw mut message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC)?;
-        let mut kept = None;
-        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
-        while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
-                let bytes = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
-                for index in 0..bytes / size_of::<Fd>() {
-                    let fd = Inner(libc::CMSG_DATA(header).cast::<Fd>().add(index).read_unaligned());
-                    kept.get_or_insert(fd);
-                }
-            }
-            header = libc::CMSG_NXTHDR(&raw const message, header);
+    // SAFETY: the message points to `bytes` and `control`.
+    let got = unsafe { call::recvmsg(socket, &raw mut message, flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) }?;
+    let mut kept = [const { None }; FDS_MAX];
+    // SAFETY: the kernel has filled the message.
+    for fd in unsafe { passed(&raw const message) }.map(Inner) {
+        if let Some(place) = kept.iter_mut().find(|place| place.is_none()) {
+            *place = Some(fd);
         }
-        Ok((got, kept))
     }
+    Ok((got, kept))
+}
+
+/// The descriptors that came with a message (SCM_RIGHTS).
+///
+/// # Safety
+/// `message` and its control data must be as the kernel left them, as long as the answer is used.
+pub unsafe fn passed(message: *const libc::msghdr) -> impl Iterator<Item = Fd> {
+    // SAFETY: the caller's, for all of these: the headers are well-formed, and walked as they were written.
+    let mut header =
+        unsafe { if (*message).msg_control.is_null() { core::ptr::null_mut() } else { libc::CMSG_FIRSTHDR(message) } };
+    let mut index = 0;
+    core::iter::from_fn(move || {
+        loop {
+            // SAFETY: as above.
+            let head = unsafe { header.as_ref() }?;
+            let is_rights = head.cmsg_level == libc::SOL_SOCKET && head.cmsg_type == libc::SCM_RIGHTS;
+            // SAFETY: a number.
+            let bytes = head.cmsg_len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
+            if is_rights && index < bytes / size_of::<Fd>() {
+                index += 1;
+                // SAFETY: as above.
+                return Some(unsafe { libc::CMSG_DATA(header).cast::<Fd>().add(index - 1).read_unaligned() });
+            }
+            // SAFETY: as above.
+            header = unsafe { libc::CMSG_NXTHDR(message, header) };
+            index = 0;
+        }
+    })
+}
+
+/// The abstract name that a Unix socket, or with `peer` the one at its other end, is bound to: without its leading NUL.
+pub fn name(socket: Fd, peer: bool) -> Option<Vec<u8>> {
+    let mut addr = libc::sockaddr_un { sun_family: 0, sun_path: [0; 108] };
+    let mut len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    let number = if peer { Sysno::getpeername } else { Sysno::getsockname };
+    // SAFETY: `addr` is writable for `len` bytes.
+    unsafe { syscall!(number, socket, &raw mut addr, &raw mut len) }.ok()?;
+    let path = addr.sun_path.get(..(len as usize).checked_sub(size_of::<u16>())?)?;
+    let [0, name @ ..] = path else { return None };
+    (i32::from(addr.sun_family) == libc::AF_UNIX).then(|| name.iter().map(|byte| *byte as u8).collect())
+}
+
+/// Binds a Unix socket to an abstract name.
+///
+/// # Errors
+/// EADDRINUSE; EINVAL when it has a name already.
+pub fn bind_to(socket: Fd, name: &[u8]) -> Result<(), Errno> {
+    let (addr, len) = address(name);
+    // SAFETY: `addr` is readable for `len` bytes.
+    unsafe { syscall!(Sysno::bind, socket, &raw const addr, len) }.map(drop)
 }
 
 /// Whether a message passes no descriptor for which `stays` answers false (SCM_RIGHTS).
@@ -201,7 +266,7 @@ pub unsafe fn passes_only(message: *const libc::msghdr, mut stays: impl FnMut(Fd
 pub fn bell(name: Option<&[u8]>) -> Result<Inner, Errno> {
     let socket = socket(libc::SOCK_DGRAM)?;
     if let Some(name) = name {
-        bind(&socket, name)?;
+        bind_to(socket.0, name)?;
     }
     Ok(socket)
 }

@@ -64,12 +64,18 @@ pub struct PsockEntry {
 pub struct MuxHeader {
     /// [`MUX_MAGIC`], stored last.
     pub magic: AtomicU64,
+    /// Its name on this host: random bits.
+    pub id: AtomicU64,
     /// When the mux was made: CLOCK_MONOTONIC nanoseconds.
     pub made_at: AtomicU64,
     /// Process that made it.
     pub pid: AtomicU32,
     /// Whether a process that had it has forked.
     pub shared: AtomicU32,
+    /// Whether one of its sockets may be under way to somebody.
+    pub passed: AtomicU32,
+    /// Counts changes of who belongs to it.
+    pub members: AtomicU32,
     /// Room for a lock (`pthread_mutex_t`).
     pub lock: [AtomicU64; 8],
     /// By index of the csock.

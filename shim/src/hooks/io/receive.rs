@@ -2,15 +2,17 @@
 
 use super::{has_parts, may_have, no_wait, part, parts};
 use crate::fdtable::{self, Known};
+use crate::process;
 use crate::socket::calls::Answer;
 use crate::socket::kcm::csock::Sock;
 use crate::socket::kcm::receive::{self as kcm, Slot};
+use crate::socket::kcm::share;
 use crate::socket::rx;
 use core::ffi::{c_int, c_uint, c_void};
 use core::mem::MaybeUninit;
 use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use preloop_shm::copy::Buffers;
-use preloop_sys::{Errno, clock, real};
+use preloop_sys::{Errno, clock, real, unix};
 
 /// Messages that recvmmsg(2) takes from a KCM socket at a time.
 const AT_A_TIME: usize = 64;
@@ -219,7 +221,14 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> s
     // SAFETY: the program's own call.
     let kernel = || unsafe { real::recvmsg(fd, msg, flags) };
     // SAFETY: the program's pointer.
-    let Some(socket) = fdtable::socket(fd).filter(|_| unsafe { has_parts(msg) }) else { return kernel() };
+    let Some(socket) = fdtable::socket(fd).filter(|_| unsafe { has_parts(msg) }) else {
+        let got = kernel();
+        if got >= 0 {
+            // SAFETY: the kernel has filled it.
+            unsafe { take_passed(msg) };
+        }
+        return got;
+    };
     // SAFETY: the program vouches for the header and what it points to.
     let (answer, got) = unsafe { receive(&socket, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) };
     if matches!(answer, Answer::Ours(Ok(_))) {
@@ -227,6 +236,17 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> s
         unsafe { received(&mut *msg, got, flags) };
     }
     answer.into_c()
+}
+
+/// KCM sockets that were passed with a message (SCM_RIGHTS) are served from now on.
+///
+/// # Safety
+/// The header must be as the kernel left it.
+unsafe fn take_passed(msg: *const msghdr) {
+    if process::settings().kcm {
+        // SAFETY: the caller's.
+        unsafe { unix::passed(msg) }.for_each(share::came);
+    }
 }
 
 /// What a header says of a message: a stream has no sender, no ancillary data and no message ends; a KCM socket has ends.
@@ -252,7 +272,12 @@ pub unsafe extern "C" fn recvmmsg(
         unsafe { timeout.as_ref() }.is_some_and(|t| t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec));
     let Some(socket) = fdtable::socket(fd).filter(|_| !msgs.is_null() && !wrong_time) else {
         // SAFETY: the program's.
-        return unsafe { real::recvmmsg(fd, msgs, count, flags, timeout) };
+        let got = unsafe { real::recvmmsg(fd, msgs, count, flags, timeout) };
+        for index in 0..got.max(0) as usize {
+            // SAFETY: the kernel has filled so many.
+            unsafe { take_passed(&raw const (*msgs.add(index)).msg_hdr) };
+        }
+        return got;
     };
     // SAFETY: the program's pointer.
     let limit = unsafe { timeout.as_ref() }

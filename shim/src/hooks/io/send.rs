@@ -15,13 +15,7 @@ use preloop_sys::{Errno, real, unix};
 ///
 /// # Safety
 /// The parts must be readable.
-unsafe fn send(
-    socket: &Known,
-    fd: c_int,
-    parts: &[iovec],
-    flags: c_int,
-    mut kernel: impl FnMut() -> isize,
-) -> Answer {
+unsafe fn send(socket: &Known, fd: c_int, parts: &[iovec], flags: c_int, mut kernel: impl FnMut() -> isize) -> Answer {
     // SAFETY: the caller's.
     let data = unsafe { Buffers::new(parts) };
     match socket {

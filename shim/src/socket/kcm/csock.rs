@@ -2,6 +2,8 @@
 
 use super::local::Ends;
 use super::mux::{Entered, Mux};
+use super::vault::Member;
+use super::{registry, share};
 use crate::fdtable;
 use crate::process;
 use crate::socket::birth;
@@ -86,24 +88,35 @@ fn add(mux: &Arc<Mux>, kind: Kind, flags: i32) -> Result<Fd, Errno> {
     let id = entered.with(|state, outside| state.open(options, outside.memory)).map_err(Errno::new)?;
     let ends = Ends { own: process::adopt(own), far: process::adopt(far) };
     let entry = mux.csock(id);
-    entry.generation.fetch_add(1, Ordering::AcqRel);
+    let generation = entry.generation.fetch_add(1, Ordering::AcqRel) + 1;
     for count in [&entry.tokens, &entry.edges, &entry.senders] {
         count.store(0, Ordering::Relaxed);
     }
-    entered.local.add_ends(id, ends);
-    if let Err(error) = entered.watch_far_end(id, ends.far) {
+    entered.local.add_ends(id, ends, generation);
+    let watched = entered.watch_far_end(id, ends.far);
+    if let Err(error) = watched.and_then(|()| share::put_csock(mux, id, ends.far, generation)) {
         close(&mut entered, id);
         return Err(error);
     }
+    mux.members_changed();
     drop(entered);
-    let sock = fdtable::KCM_SOCKS.put(KcmSock { mux: Arc::clone(mux), id, kind, ends });
     birth::given_out(fd.fd());
-    fdtable::set_kcm(fd.fd(), Some(sock));
+    fdtable::set_kcm(fd.fd(), Some(known(mux, id, kind, ends)));
     Ok(fd.into_raw())
+}
+
+/// A socket that this process is to serve.
+pub fn known(mux: &Arc<Mux>, id: CsockId, kind: Kind, ends: Ends) -> Sock {
+    fdtable::KCM_SOCKS.put(KcmSock { mux: Arc::clone(mux), id, kind, ends })
 }
 
 /// Takes a csock out of its mux, and with the last one all psocks.
 fn close(entered: &mut Entered<'_>, csock: CsockId) {
+    let mux = entered.mux();
+    let generation = mux.csock(csock).generation.fetch_add(1, Ordering::AcqRel);
+    if let Some(vault) = mux.vault() {
+        vault.remove(Member::Csock(csock, generation));
+    }
     entered.local.forget_ends(csock);
     let last = entered.with(|state, outside| {
         let last = state.close(csock, outside);
@@ -115,6 +128,10 @@ fn close(entered: &mut Entered<'_>, csock: CsockId) {
         for psock in entered.state().psocks().iter() {
             let _ = super::psock::take_away(entered, psock);
         }
+    }
+    mux.members_changed();
+    if last == Ok(true) {
+        drop(registry::leave(&mux));
     }
 }
 
@@ -148,9 +165,11 @@ impl Drop for KcmSock {
             return;
         }
         let Ok(mut entered) = self.mux.enter() else { return };
-        entered.local.close_own_end(self.id);
+        entered.local.set_own_end(self.id, -1);
         if has_hung_up(self.ends.far) {
             close(&mut entered, self.id);
+        } else if self.mux.header().passed.load(Ordering::Acquire) != 0 {
+            registry::linger(&self.mux);
         }
     }
 }

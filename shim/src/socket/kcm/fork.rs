@@ -1,7 +1,7 @@
 //! What fork(2) means for muxes. Siblings share them; each has its own epoll sets and its own pump.
 
-use super::mux::{self, Mux};
-use super::pump;
+use super::mux::Mux;
+use super::{pump, registry};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
@@ -11,9 +11,11 @@ pub struct Muxes(Vec<Arc<Mux>>);
 
 /// From now on the muxes of this process may have holders elsewhere.
 pub fn before_fork() -> Muxes {
-    let muxes = mux::all();
+    let muxes = registry::all();
     for mux in &muxes {
         mux.header().shared.store(1, Ordering::Release);
+        // Without one, siblings have only what is there now.
+        let _ = mux.make_vault();
     }
     Muxes(muxes)
 }
@@ -22,7 +24,7 @@ impl Muxes {
     /// Runs `during` while no thread of this process is inside a mux, and none comes or goes.
     pub fn hold<R>(&self, during: impl FnOnce() -> R) -> R {
         let frozen: Vec<_> = self.0.iter().map(|mux| mux.local()).collect();
-        let result = mux::hold(|| pump::hold(during));
+        let result = registry::hold(|| pump::hold(during));
         drop(frozen);
         result
     }

@@ -1,11 +1,11 @@
 //! This process's descriptors of a mux, and the core's view of TCP through them.
 
 use crate::process;
-use preloop_parsers::{Fields, Program, Verdict};
 use preloop_kcm::Set;
 use preloop_kcm::errno::Errno as CoreErrno;
 use preloop_kcm::id::{CsockId, PLACES, PsockId};
 use preloop_kcm::outside::Tcp;
+use preloop_parsers::{Fields, Program, Verdict};
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call};
 use preloop_uapi::mux::CsockEntry;
@@ -15,10 +15,20 @@ use std::sync::Arc;
 /// Both ends of a csock, descriptors of the library's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
-    /// The program's end.
+    /// The program's end; -1 where only other processes hold the socket.
     pub own: Fd,
     /// The far end.
     pub far: Fd,
+}
+
+/// A program, and the bytes that it was read from (`Parser::to_bytes`).
+pub type Loaded = (Arc<Program>, Vec<u8>);
+
+/// A csock as this process has it.
+#[derive(Clone, Copy, Debug)]
+struct Csock {
+    ends: Ends,
+    generation: u32,
 }
 
 /// A psock as this process has it.
@@ -28,6 +38,7 @@ struct Psock {
     fd: Fd,
     generation: u32,
     program: Arc<Program>,
+    parser: Vec<u8>,
     /// Changes of state that were told of.
     seen: u32,
     /// Its connect(2) was under way when it was attached.
@@ -43,9 +54,12 @@ pub struct Local {
     pub again: Set<PsockId>,
     /// Some message had an assembly time-out.
     pub has_deadlines: bool,
+    /// `MuxHeader::members`, when this was last brought up to date.
+    pub members: u32,
     timer: Fd,
+    desk: Fd,
     armed: u64,
-    ends: Box<[Option<Ends>; PLACES]>,
+    csocks: Box<[Option<Csock>; PLACES]>,
     psocks: Box<[Option<Psock>; PLACES]>,
 }
 
@@ -67,9 +81,11 @@ impl Local {
             set: make_set()?,
             again: Set::EMPTY,
             has_deadlines: false,
+            members: 0,
             timer: -1,
+            desk: -1,
             armed: 0,
-            ends: Box::new([None; PLACES]),
+            csocks: Box::new([None; PLACES]),
             psocks: Box::new([const { None }; PLACES]),
         })
     }
@@ -91,12 +107,13 @@ impl Local {
         for (psock, _) in self.psocks() {
             self.forget_psock(psock);
         }
-        for ends in self.ends.iter_mut().filter_map(Option::take) {
+        for Csock { ends, .. } in self.csocks.iter_mut().filter_map(Option::take) {
             process::disown(ends.own);
             process::disown(ends.far);
         }
-        process::disown(core::mem::replace(&mut self.timer, -1));
-        process::disown(core::mem::replace(&mut self.set, -1));
+        for own in [&mut self.timer, &mut self.desk, &mut self.set] {
+            process::disown(core::mem::replace(own, -1));
+        }
     }
 
     /// Adds a descriptor to the set.
@@ -126,46 +143,68 @@ impl Local {
         self.armed = 0;
     }
 
-    /// The csocks that this process has the ends of, and their far ends.
-    pub fn far_ends(&self) -> Vec<(CsockId, Fd)> {
-        let ends = self.ends.iter().zip(0..=u8::MAX);
-        ends.filter_map(|(ends, n)| Some((CsockId(n), ends.as_ref()?.far))).collect()
+    /// The csocks that this process knows, and their generations.
+    pub fn csocks(&self) -> Vec<(CsockId, u32)> {
+        let csocks = self.csocks.iter().zip(0..=u8::MAX);
+        csocks.filter_map(|(csock, n)| Some((CsockId(n), csock.as_ref()?.generation))).collect()
     }
 
-    /// The psocks that this process has, and their TCP sockets.
-    pub fn psocks(&self) -> Vec<(PsockId, Fd)> {
+    /// The psocks that this process has, and their generations.
+    pub fn psocks(&self) -> Vec<(PsockId, u32)> {
         let psocks = self.psocks.iter().zip(0..=u8::MAX);
-        psocks.filter_map(|(psock, n)| Some((PsockId(n), psock.as_ref()?.fd))).collect()
+        psocks.filter_map(|(psock, n)| Some((PsockId(n), psock.as_ref()?.generation))).collect()
+    }
+
+    /// Takes charge of a desk.
+    pub fn set_desk(&mut self, desk: Fd) {
+        self.desk = desk;
+    }
+
+    /// The desk, where this process has it.
+    pub fn desk(&self) -> Option<Fd> {
+        (self.desk >= 0).then_some(self.desk)
+    }
+
+    fn ends(&self, csock: CsockId) -> Option<&Ends> {
+        self.csocks[usize::from(csock.0)].as_ref().map(|csock| &csock.ends)
     }
 
     /// A csock's far end.
     pub fn far_end(&self, csock: CsockId) -> Option<Fd> {
-        Some(self.ends[usize::from(csock.0)]?.far)
-    }
-
-    /// Closes this process's own descriptor of the program's end.
-    pub fn close_own_end(&mut self, csock: CsockId) {
-        if let Some(ends) = &mut self.ends[usize::from(csock.0)] {
-            process::disown(core::mem::replace(&mut ends.own, -1));
-        }
+        Some(self.ends(csock)?.far)
     }
 
     /// Takes charge of a csock's ends.
-    pub fn add_ends(&mut self, csock: CsockId, ends: Ends) {
-        self.ends[usize::from(csock.0)] = Some(ends);
+    pub fn add_ends(&mut self, csock: CsockId, ends: Ends, generation: u32) {
+        self.csocks[usize::from(csock.0)] = Some(Csock { ends, generation });
+    }
+
+    /// This process's own descriptor of the program's end is another one now, or with -1 none.
+    pub fn set_own_end(&mut self, csock: CsockId, own: Fd) {
+        if let Some(Csock { ends, .. }) = &mut self.csocks[usize::from(csock.0)] {
+            process::disown(core::mem::replace(&mut ends.own, own));
+        }
     }
 
     /// Closes a csock's ends.
     pub fn forget_ends(&mut self, csock: CsockId) {
-        if let Some(ends) = self.ends[usize::from(csock.0)].take() {
+        if let Some(Csock { ends, .. }) = self.csocks[usize::from(csock.0)].take() {
+            // Siblings may keep the far end open: closing alone would leave it in the set.
+            let _ = call::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, ends.far, 0, 0);
             process::disown(ends.own);
             process::disown(ends.far);
         }
     }
 
-    /// Takes charge of a psock's TCP socket.
-    pub fn add_psock(&mut self, psock: PsockId, fd: Fd, generation: u32, program: Arc<Program>, connecting: bool) {
-        self.psocks[usize::from(psock.0)] = Some(Psock { fd, generation, program, seen: 0, connecting });
+    /// Takes charge of a psock's TCP socket, of this generation.
+    pub fn add_psock(&mut self, psock: PsockId, (fd, generation): (Fd, u32), loaded: Loaded, connecting: bool) {
+        let (program, parser) = loaded;
+        self.psocks[usize::from(psock.0)] = Some(Psock { fd, generation, program, parser, seen: 0, connecting });
+    }
+
+    /// What another process needs of a psock: its TCP socket, and the bytes of its parser.
+    pub fn passable(&self, psock: PsockId) -> Option<(Fd, &[u8])> {
+        self.psock(psock).map(|psock| (psock.fd, &*psock.parser))
     }
 
     /// Closes a psock's TCP socket.
@@ -186,11 +225,6 @@ impl Local {
         Some(self.psock(psock)?.fd)
     }
 
-    /// Which socket at this place it is that this process has.
-    pub fn generation(&self, psock: PsockId) -> u32 {
-        self.psock(psock).map_or(0, |psock| psock.generation)
-    }
-
     /// Whether the TCP socket's state has changed: events of a kind not told of before, or the end of a connect(2).
     pub fn changes(&mut self, psock: PsockId, bits: u32, writable: bool) -> bool {
         let Some(psock) = &mut self.psocks[usize::from(psock.0)] else { return false };
@@ -202,7 +236,7 @@ impl Local {
     /// Sends a csock a token, unless it has one that is enough: an edge is wanted of every batch, and a call that sleeps may
     /// have taken one and not come back yet.
     pub fn tell(&self, csock: CsockId, entry: &CsockEntry, waits: bool) {
-        let Some(ends) = &self.ends[usize::from(csock.0)] else { return };
+        let Some(ends) = self.ends(csock) else { return };
         let sent = entry.tokens.load(Ordering::Relaxed);
         if (sent == 0 || waits || entry.edges.load(Ordering::Relaxed) != 0)
             && call::send(ends.far, &[], libc::MSG_DONTWAIT).is_ok()
@@ -213,7 +247,7 @@ impl Local {
 
     /// Takes a csock's tokens off.
     pub fn hush(&self, csock: CsockId, entry: &CsockEntry) {
-        let Some(ends) = &self.ends[usize::from(csock.0)] else { return };
+        let Some(ends) = self.ends(csock) else { return };
         for _ in 0..entry.tokens.swap(0, Ordering::Relaxed) {
             if call::recv(ends.own, &mut [], libc::MSG_DONTWAIT).is_err() {
                 break;
@@ -224,7 +258,7 @@ impl Local {
     /// Tells of a flush: those who sleep until then, and epoll sets that want to see the edge of EPOLLOUT, which the kernel
     /// makes of a packet's being taken.
     pub fn tell_flushed(&self, csock: CsockId, entry: &CsockEntry) {
-        let Some(ends) = &self.ends[usize::from(csock.0)] else { return };
+        let Some(ends) = self.ends(csock) else { return };
         let send = || call::send(ends.own, &[], libc::MSG_DONTWAIT).is_ok();
         for _ in 0..entry.senders.load(Ordering::Relaxed) {
             if !send() {

@@ -32,7 +32,9 @@
 //! | [`parser`] | the program that a psock is attached with |
 //! | [`options`] | socket options, ioctl(2) |
 //! | [`pump`] | the thread |
+//! | [`registry`] | every mux of this process |
 //! | [`fork`] | what a forked child has to make anew |
+//! | [`share`], [`vault`] | muxes in several processes: fork, exec, SCM_RIGHTS |
 
 pub mod csock;
 pub mod fork;
@@ -43,5 +45,8 @@ mod parser;
 pub mod psock;
 mod pump;
 pub mod receive;
+pub mod registry;
 pub mod send;
+pub mod share;
 pub mod transfer;
+mod vault;

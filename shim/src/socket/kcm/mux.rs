@@ -1,7 +1,8 @@
 //! A mux as this process has it.
 
 use super::local::Local;
-use super::pump;
+use super::vault::{Member, Vault};
+use super::{pump, registry, share};
 use crate::process;
 use core::cell::Cell;
 use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP};
@@ -14,8 +15,7 @@ use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call, clock};
 use preloop_uapi::mux::{CsockEntry, MuxHeader, PsockEntry};
 use preloop_uapi::sync::Ordering;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// What a psock's epoll entry waits for.
 const EVENTS: u32 = (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) as u32;
@@ -31,6 +31,7 @@ enum Source {
     FarEnd(CsockId),
     Kick,
     Timer,
+    Desk,
 }
 
 impl Source {
@@ -40,6 +41,7 @@ impl Source {
             Self::FarEnd(CsockId(n)) => 1 << 8 | u64::from(n),
             Self::Kick => 2 << 8,
             Self::Timer => 3 << 8,
+            Self::Desk => 4 << 8,
         }
     }
 
@@ -48,7 +50,8 @@ impl Source {
             (0, n) => Self::Psock(PsockId(n)),
             (1, n) => Self::FarEnd(CsockId(n)),
             (2, _) => Self::Kick,
-            _ => Self::Timer,
+            (3, _) => Self::Timer,
+            _ => Self::Desk,
         }
     }
 }
@@ -62,43 +65,14 @@ pub struct Mux {
     memfd: Fd,
     /// Wakes the pumps of all processes that have the mux: an eventfd that nobody reads.
     kick: Fd,
+    /// Made when another process may come to have it.
+    vault: OnceLock<Vault>,
     local: Mutex<Local>,
 }
-
-/// Every mux of this process, in the order in which they were made.
-static MADE: AtomicU64 = AtomicU64::new(0);
-static MUXES: Mutex<Vec<Weak<Mux>>> = Mutex::new(Vec::new());
 
 thread_local! {
     /// Whether this thread is inside a mux: a signal handler that comes in between must not wait for its lock.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-}
-
-fn muxes() -> MutexGuard<'static, Vec<Weak<Mux>>> {
-    MUXES.lock().unwrap_or_else(|e| e.into_inner())
-}
-
-/// Every mux that this process has.
-pub fn all() -> Vec<Arc<Mux>> {
-    let mut muxes = muxes();
-    muxes.retain(|mux| mux.strong_count() > 0);
-    muxes.iter().filter_map(Weak::upgrade).collect()
-}
-
-/// The mux of that number.
-pub fn find(number: u64) -> Option<Arc<Mux>> {
-    muxes().iter().filter_map(Weak::upgrade).find(|mux| mux.number == number)
-}
-
-/// Whether this process has had a mux.
-pub fn any() -> bool {
-    MADE.load(Relaxed) > 0
-}
-
-/// Runs `during` while no mux comes or goes (for fork).
-pub fn hold<R>(during: impl FnOnce() -> R) -> R {
-    let _held = muxes();
-    during()
 }
 
 impl Mux {
@@ -109,14 +83,28 @@ impl Mux {
     pub fn make() -> Result<Arc<Self>, Errno> {
         let (memory, memfd) = MuxMemory::create()?;
         let kick = Inner::from_raw(call::eventfd()?).move_high();
+        Self::with(memory, memfd, kick, OnceLock::new())
+    }
+
+    /// A mux that another process made, in whose vault is what this one needs.
+    ///
+    /// # Errors
+    /// ENOENT when it is not; EMFILE and its like.
+    pub fn open(memory: MuxMemory, memfd: Inner, vault: Vault) -> Result<Arc<Self>, Errno> {
+        let Some([Some(kick), ..]) = vault.find(Member::Kick) else { return Err(Errno::ENOENT) };
+        let mux = Self::with(memory, memfd, kick.move_high(), OnceLock::from(vault))?;
+        // All that is there is new to this process.
+        mux.local().members = mux.header().members.load(Ordering::Acquire).wrapping_sub(1);
+        Ok(mux)
+    }
+
+    fn with(memory: MuxMemory, memfd: Inner, kick: Inner, vault: OnceLock<Vault>) -> Result<Arc<Self>, Errno> {
         let local = Local::new()?;
-        call::epoll_ctl(local.set, libc::EPOLL_CTL_ADD, kick.fd(), (EPOLLIN | EPOLLET) as u32, Source::Kick.to_bits())?;
+        local.watch(kick.fd(), (EPOLLIN | EPOLLET) as u32, Source::Kick.to_bits())?;
         let (memfd, kick) = (process::adopt(memfd), process::adopt(kick));
-        let number = MADE.fetch_add(1, Relaxed) + 1;
-        let mux = Arc::new(Self { number, memory, memfd, kick, local: Mutex::new(local) });
-        let mut muxes = muxes();
-        muxes.retain(|mux| mux.strong_count() > 0);
-        muxes.push(Arc::downgrade(&mux));
+        let local = Mutex::new(local);
+        let mux = Arc::new(Self { number: registry::number(), memory, memfd, kick, vault, local });
+        registry::add(&mux);
         Ok(mux)
     }
 
@@ -140,9 +128,49 @@ impl Mux {
         &self.header().psocks[usize::from(psock.0)]
     }
 
+    /// Its name on this host.
+    pub fn id(&self) -> u64 {
+        self.header().id.load(Ordering::Relaxed)
+    }
+
+    /// Its memory.
+    pub fn memfd(&self) -> Fd {
+        self.memfd
+    }
+
+    /// Its eventfd.
+    pub fn kick_fd(&self) -> Fd {
+        self.kick
+    }
+
+    /// Its vault, if other processes may have it too.
+    pub fn vault(&self) -> Option<&Vault> {
+        self.vault.get()
+    }
+
+    /// Its vault, made if need be. For who holds its lock, or is about to fork.
+    ///
+    /// # Errors
+    /// EMFILE and its like.
+    pub fn make_vault(&self) -> Result<&Vault, Errno> {
+        if let Some(vault) = self.vault.get() {
+            return Ok(vault);
+        }
+        let vault = Vault::make(self.id())?;
+        Ok(self.vault.get_or_init(|| vault))
+    }
+
     /// Whether other processes may have it too.
     pub fn is_shared(&self) -> bool {
         self.header().shared.load(Ordering::Acquire) != 0
+    }
+
+    /// A member came or went: other processes are to take note.
+    pub fn members_changed(&self) {
+        self.header().members.fetch_add(1, Ordering::AcqRel);
+        if self.is_shared() {
+            self.kick();
+        }
     }
 
     /// This process's descriptors of it, with no regard to the state (for fork).
@@ -166,9 +194,13 @@ impl Mux {
         let mut locked = self.memory.lock();
         if locked.owner_died() {
             let (_state, _memory) = locked.parts();
-
         }
-        Ok(Entered { local: self.local(), locked, mux: self })
+        let mut entered = Entered { local: self.local(), locked, mux: self };
+        let members = self.header().members.load(Ordering::Acquire);
+        if core::mem::replace(&mut entered.local.members, members) != members {
+            share::sync(&mut entered);
+        }
+        Ok(entered)
     }
 
     /// What the pump does when the mux's set has something for it. If that is not all, the set has something again.
@@ -184,19 +216,27 @@ impl Mux {
     /// In a forked child: what belongs to the parent alone is made anew.
     pub fn after_fork(self: &Arc<Self>) {
         let mut local = self.local();
-        let set = (EPOLLIN | EPOLLET) as u32;
-        if local.renew().is_ok() {
-            let _ = call::epoll_ctl(local.set, libc::EPOLL_CTL_ADD, self.kick, set, Source::Kick.to_bits());
-            let (psocks, ends) = (local.psocks(), local.far_ends());
-            for (psock, fd) in psocks {
-                let _ = local.watch(fd, EVENTS, Source::Psock(psock).to_bits());
-            }
-            for (csock, far) in ends {
+        if local.renew().is_err() {
+            return;
+        }
+        let edges = (EPOLLIN | EPOLLET) as u32;
+        let _ = local.watch(self.kick, edges, Source::Kick.to_bits());
+        if let Some(desk) = local.desk() {
+            let _ = local.watch(desk, edges, Source::Desk.to_bits());
+        }
+        let (psocks, csocks) = (local.psocks(), local.csocks());
+        for (csock, _) in csocks {
+            if let Some(far) = local.far_end(csock) {
                 let _ = local.watch(far, EPOLLET as u32, Source::FarEnd(csock).to_bits());
             }
-            if !local.psocks().is_empty() {
-                let _ = pump::start(self, &local);
+        }
+        for (psock, _) in &psocks {
+            if let Some(tcp) = local.tcp(*psock) {
+                let _ = local.watch(tcp, EVENTS, Source::Psock(*psock).to_bits());
             }
+        }
+        if !psocks.is_empty() {
+            let _ = pump::start(self, &local);
         }
     }
 }
@@ -252,6 +292,14 @@ impl Entered<'_> {
         self.local.watch(far, EPOLLET as u32, Source::FarEnd(csock).to_bits())
     }
 
+    /// Opens the desk for newcomers.
+    pub fn open_desk(&mut self, desk: Inner) -> Result<(), Errno> {
+        let desk = process::adopt(desk);
+        self.local.set_desk(desk);
+        self.local.watch(desk, (EPOLLIN | EPOLLET) as u32, Source::Desk.to_bits())?;
+        pump::start(self.mux, &self.local)
+    }
+
     /// Reads a psock, for a call that waits on a csock with its buffers, or for nobody.
     pub fn pull<S: Sink>(&mut self, psock: PsockId, csock: Option<CsockId>, sink: &mut S) {
         let now = clock::now();
@@ -272,7 +320,9 @@ impl Entered<'_> {
                 Source::Psock(psock) => self.psock_event(psock, bits, csock, sink),
                 Source::FarEnd(csock) if bits & EPOLLHUP as u32 != 0 => super::csock::hung_up(self, csock),
                 Source::FarEnd(_) => {}
-                Source::Kick => self.sync(),
+                // What is to be done is done by entering.
+                Source::Kick => {}
+                Source::Desk => share::serve_desk(self),
                 Source::Timer => {
                     self.local.timer_rang();
                     self.state().expire(clock::now());
@@ -292,15 +342,6 @@ impl Entered<'_> {
         }
         if bits & (EPOLLOUT as u32 | CHANGES) != 0 && self.state().stalled(psock) {
             self.with(|state, outside| state.writable(psock, outside));
-        }
-    }
-
-    /// Descriptors of psocks that a sibling has taken away are closed.
-    fn sync(&mut self) {
-        for (psock, _) in self.local.psocks() {
-            if self.mux.psock(psock).generation.load(Ordering::Acquire) != self.local.generation(psock) {
-                self.local.forget_psock(psock);
-            }
         }
     }
 

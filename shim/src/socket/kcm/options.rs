@@ -1,9 +1,7 @@
 //! Socket options and ioctl(2).
 
 use super::csock::KcmSock;
-use libc::{
-    SO_DOMAIN, SO_PROTOCOL, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDBUF, SO_SNDTIMEO, SO_TYPE, SOL_SOCKET,
-};
+use libc::{SO_DOMAIN, SO_PROTOCOL, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDBUF, SO_SNDTIMEO, SO_TYPE, SOL_SOCKET};
 use preloop_kcm::Kind;
 use preloop_sys::{Errno, call};
 use preloop_uapi::kcm::{AF_KCM, KCM_RECV_DISABLE, KCMPROTO_CONNECTED, SOL_KCM};

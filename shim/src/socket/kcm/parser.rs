@@ -1,8 +1,9 @@
 //! The program that a TCP socket is attached with.
 
+use super::local::Loaded;
 use crate::bpf;
 use crate::process;
-use preloop_parsers::{Program, registry};
+use preloop_parsers::registry;
 use preloop_sys::{Errno, Fd};
 use std::sync::Arc;
 
@@ -10,13 +11,13 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// EBADF, or EINVAL when it is no socket filter. A parser of the user's that cannot be loaded is EINVAL too.
-pub fn find(fd: Fd) -> Result<Arc<Program>, Errno> {
+pub fn find(fd: Fd) -> Result<Loaded, Errno> {
     match &process::settings().kcm_parser {
         Some(text) if fd == -1 => {
             let parser = registry::find(&text.to_string_lossy(), |path| std::fs::read(path));
-            let program = parser.ok().and_then(|parser| parser.load().ok());
-            program.map(Arc::new).ok_or(Errno::EINVAL)
+            let loaded = parser.ok().and_then(|parser| Some((Arc::new(parser.load().ok()?), parser.to_bytes())));
+            loaded.ok_or(Errno::EINVAL)
         }
-        _ => bpf::program(fd).map(|loaded| loaded.program),
+        _ => bpf::program(fd).map(|loaded| (loaded.program, loaded.parser)),
     }
 }

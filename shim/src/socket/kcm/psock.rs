@@ -2,7 +2,8 @@
 
 use super::csock::KcmSock;
 use super::mux::{Entered, Mux};
-use super::parser;
+use super::vault::Member;
+use super::{parser, registry, share};
 use crate::fdtable;
 use crate::process;
 use crate::socket::clc;
@@ -27,10 +28,10 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     if kind != libc::S_IFSOCK {
         return Err(Errno::ENOENT);
     }
-    let program = parser::find(request.bpf_fd)?;
+    let loaded = parser::find(request.bpf_fd)?;
     let state = attachable(request.fd)?;
     let cookie = call::cookie(request.fd)?;
-    if super::mux::all().iter().any(|mux| find(mux, cookie).is_some()) {
+    if registry::all().iter().any(|mux| find(mux, cookie).is_some()) {
         return Err(Errno::EALREADY);
     }
     let fd = Inner::from_raw(call::duplicate_high(request.fd)?);
@@ -43,15 +44,17 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     entry.cookie.store(cookie, Ordering::Release);
     let fd = process::adopt(fd);
     let connecting = state == tcp::state::SYN_SENT;
-    entered.local.add_psock(psock, fd, generation, program, connecting);
-    let attached = entered
-        .watch_psock(psock, fd)
+    let in_vault = share::put_psock(&sock.mux, psock, fd, generation, &loaded.1);
+    entered.local.add_psock(psock, (fd, generation), loaded, connecting);
+    let attached = in_vault
+        .and_then(|()| entered.watch_psock(psock, fd))
         .and_then(|()| entered.with(|state, outside| state.attach(outside)).map_err(Errno::new));
     if let Err(error) = attached {
         entry.cookie.store(0, Ordering::Release);
         entered.local.forget_psock(psock);
         return Err(error);
     }
+    sock.mux.members_changed();
     Ok(0)
 }
 
@@ -102,14 +105,15 @@ pub fn take_away(entered: &mut Entered<'_>, psock: PsockId) -> Result<usize, Err
     let mux = entered.mux();
     let entry = mux.psock(psock);
     entry.cookie.store(0, Ordering::Release);
-    entry.generation.fetch_add(1, Ordering::AcqRel);
+    let generation = entry.generation.fetch_add(1, Ordering::AcqRel);
+    if let Some(vault) = mux.vault() {
+        vault.remove(Member::Psock(psock, generation));
+    }
     if let Some(fd) = entered.local.tcp(psock) {
         let _ = call::set_int_option(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
     }
     entered.local.forget_psock(psock);
-    if mux.is_shared() {
-        mux.kick();
-    }
+    mux.members_changed();
     Ok(0)
 }
 
@@ -119,7 +123,7 @@ pub fn posted(_mux: &Arc<Mux>, _psocks: Set<PsockId>) {}
 /// SO_ERROR of a TCP socket, as far as it is KCM's: taken off by being read.
 pub fn take_error(fd: Fd) -> Option<Errno> {
     let cookie = call::cookie(fd).ok()?;
-    let (mux, psock) = super::mux::all().into_iter().find_map(|mux| find(&mux, cookie).map(|psock| (mux, psock)))?;
+    let (mux, psock) = registry::all().into_iter().find_map(|mux| find(&mux, cookie).map(|psock| (mux, psock)))?;
     let error = mux.enter().ok()?.state().take_error(psock);
     (error != 0).then(|| Errno::new(error))
 }

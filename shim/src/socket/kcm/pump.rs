@@ -2,7 +2,8 @@
 //! queues (`kstrp`, `kcmd`): it reads and sends when no call of the program is about it.
 
 use super::local::Local;
-use super::mux::{self, Mux};
+use super::mux::Mux;
+use super::registry;
 use crate::process;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call, process as sys};
@@ -63,7 +64,7 @@ fn run(set: Fd) {
             Err(_) => return,
         };
         for event in &events[..count] {
-            if let Some(mux) = mux::find(event.u64) {
+            if let Some(mux) = registry::find(event.u64) {
                 mux.serve();
             }
         }

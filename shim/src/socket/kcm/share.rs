@@ -1,0 +1,290 @@
+//! A mux in several processes: siblings of a fork, the next program after an exec, and whoever is passed a KCM socket.
+//!
+//! Siblings have everything that was there at the fork. What comes later lies in the mux's [`Vault`], from which each
+//! process takes what it does not have when it next enters the mux ([`sync`]): `MuxHeader::members` tells that something
+//! changed.
+//!
+//! A KCM socket is recognised by the name that its far end is bound to before it may be passed. Who receives one asks at the
+//! mux's *desk*, a listening Unix socket of its own name, which the pumps of all processes that have the mux serve: a
+//! process of the same user is given the mux's memory and its vault. A program that starts finds both among its descriptors.
+
+use super::csock::{self, KcmSock, Sock};
+use super::local::Ends;
+use super::mux::{Entered, Mux};
+use super::registry;
+use super::vault::{Member, Vault};
+use crate::fdtable;
+use crate::process;
+use crate::socket::birth;
+use preloop_kcm::Kind;
+use preloop_kcm::id::{CsockId, PsockId};
+use preloop_parsers::{Parser, Program};
+use preloop_shm::mux::MuxMemory;
+use preloop_sys::unix::{self, Inner};
+use preloop_sys::{Errno, Fd, call, sleep};
+use preloop_uapi::mux::MUX_NAME;
+use preloop_uapi::sync::Ordering;
+use std::sync::Arc;
+
+/// How long a newcomer waits at the desk, in nanoseconds: the pump behind it may be busy, or stopped.
+const PATIENCE: u64 = 2_000_000_000;
+/// Newcomers that may wait at a desk.
+const BACKLOG: i32 = 64;
+
+/// The name of a mux's desk.
+pub fn desk_name(id: u64) -> Vec<u8> {
+    format!("preloop-kcm-desk.{id:016x}").into_bytes()
+}
+
+/// What the far end of a socket is bound to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Name {
+    mux: u64,
+    csock: CsockId,
+    generation: u32,
+    kind: Kind,
+}
+
+impl Name {
+    fn to_bytes(self) -> Vec<u8> {
+        let kind = if self.kind == Kind::Dgram { 'd' } else { 's' };
+        format!("preloop-kcm-sock.{:016x}.{}.{}.{kind}", self.mux, self.csock.0, self.generation).into_bytes()
+    }
+
+    fn parse(name: &[u8]) -> Option<Self> {
+        let mut parts = core::str::from_utf8(name).ok()?.strip_prefix("preloop-kcm-sock.")?.split('.');
+        let mux = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let csock = CsockId(parts.next()?.parse().ok()?);
+        let generation = parts.next()?.parse().ok()?;
+        let kind = if parts.next()? == "d" { Kind::Dgram } else { Kind::SeqPacket };
+        Some(Self { mux, csock, generation, kind })
+    }
+}
+
+/// Takes what other processes have added, and lets go of what they have taken away.
+pub fn sync(entered: &mut Entered<'_>) {
+    let mux = entered.mux();
+    for (psock, generation) in entered.local.psocks() {
+        if mux.psock(psock).generation.load(Ordering::Acquire) != generation {
+            entered.local.forget_psock(psock);
+        }
+    }
+    for (csock, generation) in entered.local.csocks() {
+        if mux.csock(csock).generation.load(Ordering::Acquire) != generation {
+            entered.local.forget_ends(csock);
+        }
+    }
+    let Some(vault) = mux.vault() else { return };
+    for psock in entered.state().psocks().iter() {
+        let generation = mux.psock(psock).generation.load(Ordering::Acquire);
+        if entered.local.tcp(psock).is_none()
+            && let Some([Some(tcp), Some(parser), ..]) = vault.find(Member::Psock(psock, generation))
+            && let Some((program, parser)) = read_parser(&parser)
+        {
+            let fd = process::adopt(tcp.move_high());
+            entered.local.add_psock(psock, (fd, generation), (Arc::new(program), parser), false);
+            let _ = entered.watch_psock(psock, fd);
+        }
+    }
+    for csock in entered.state().csocks().iter() {
+        let generation = mux.csock(csock).generation.load(Ordering::Acquire);
+        if entered.local.far_end(csock).is_none()
+            && let Some([Some(far), ..]) = vault.find(Member::Csock(csock, generation))
+        {
+            let far = process::adopt(far.move_high());
+            entered.local.add_ends(csock, Ends { own: -1, far }, generation);
+            let _ = entered.watch_far_end(csock, far);
+        }
+    }
+}
+
+fn read_parser(memfd: &Inner) -> Option<(Program, Vec<u8>)> {
+    let mut bytes = vec![0; usize::try_from(call::file_size(memfd.fd()).ok()?).ok()?];
+    let got = call::read_file(memfd.fd(), &mut bytes, Some(0)).ok()?;
+    let parser = Parser::from_bytes(bytes.get(..got)?).ok()?;
+    Some((parser.load().ok()?, bytes))
+}
+
+/// A memfd with a parser.
+fn write_parser(parser: &[u8]) -> Result<Inner, Errno> {
+    let memfd = Inner::from_raw(call::memfd(c"preloop-parser")?);
+    call::write(memfd.fd(), parser)?;
+    Ok(memfd)
+}
+
+/// Puts a new csock into the vault, if there is one.
+///
+/// # Errors
+/// See [`Vault::put`].
+pub fn put_csock(mux: &Mux, csock: CsockId, far: Fd, generation: u32) -> Result<(), Errno> {
+    let Some(vault) = mux.vault() else { return Ok(()) };
+    vault.put(Member::Csock(csock, generation), &[far])
+}
+
+/// Puts a new psock into the vault, if there is one.
+///
+/// # Errors
+/// See [`Vault::put`]; EMFILE and its like.
+pub fn put_psock(mux: &Mux, psock: PsockId, tcp: Fd, generation: u32, parser: &[u8]) -> Result<(), Errno> {
+    let Some(vault) = mux.vault() else { return Ok(()) };
+    let parser = write_parser(parser)?;
+    vault.put(Member::Psock(psock, generation), &[tcp, parser.fd()])
+}
+
+/// Before a KCM socket goes to somebody who may not have its mux: whoever gets it finds everything.
+///
+/// # Errors
+/// EMFILE and its like; ETOOMANYREFS.
+pub fn prepare(sock: &KcmSock) -> Result<(), Errno> {
+    let mux = &sock.mux;
+    let mut entered = mux.enter()?;
+    mux.header().shared.store(1, Ordering::Release);
+    mux.header().passed.store(1, Ordering::Release);
+    let vault = mux.make_vault()?;
+    let is_missing = |member| vault.find(member).is_none();
+    if is_missing(Member::Kick) {
+        vault.put(Member::Kick, &[mux.kick_fd()])?;
+    }
+    for (csock, generation) in entered.local.csocks() {
+        if let Some(far) = entered.local.far_end(csock).filter(|_| is_missing(Member::Csock(csock, generation))) {
+            put_csock(mux, csock, far, generation)?;
+        }
+    }
+    for (psock, generation) in entered.local.psocks() {
+        if let Some((tcp, parser)) = entered.local.passable(psock)
+            && is_missing(Member::Psock(psock, generation))
+        {
+            put_psock(mux, psock, tcp, generation, parser)?;
+        }
+    }
+    let generation = mux.csock(sock.id).generation.load(Ordering::Acquire);
+    let name = Name { mux: mux.id(), csock: sock.id, generation, kind: sock.kind };
+    match unix::bind_to(sock.ends.far, &name.to_bytes()) {
+        // It has its name already.
+        Ok(()) | Err(Errno::EINVAL) => {}
+        Err(error) => return Err(error),
+    }
+    if entered.local.desk().is_none() {
+        match unix::mailbox(&desk_name(mux.id()), BACKLOG) {
+            Ok(desk) => entered.open_desk(desk)?,
+            // A sibling's.
+            Err(Errno::EADDRINUSE) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Somebody is at the desk: everybody of this user gets the mux.
+pub fn serve_desk(entered: &mut Entered<'_>) {
+    let mux = entered.mux();
+    let Some(vault) = mux.vault() else { return };
+    while let Some(Ok(newcomer)) = entered.local.desk().map(unix::accept) {
+        let is_ours = unix::peer(&newcomer).is_ok_and(|peer| peer.uid == preloop_sys::process::euid());
+        if is_ours {
+            let [put, look] = vault.ends();
+            let _ = unix::send(&newcomer, &[1], &[mux.memfd(), put, look]);
+        }
+    }
+}
+
+/// The mux of that name, from the desk of a process that has it.
+fn join(id: u64) -> Option<Arc<Mux>> {
+    let desk = unix::connect(&desk_name(id)).ok()?;
+    if unix::peer(&desk).ok()?.uid != preloop_sys::process::euid() {
+        return None;
+    }
+    let deadline = preloop_sys::clock::now() + PATIENCE;
+    sleep::quietly(desk.fd(), libc::POLLIN, deadline);
+    let (_, [Some(memfd), Some(put), Some(look), _]) = unix::receive(&desk, &mut [0], 0).ok()? else { return None };
+    let memory = MuxMemory::open(memfd.fd()).ok()?;
+    let vault = Vault::of(put.move_high(), look.move_high());
+    Mux::open(memory, memfd.move_high(), vault).ok()
+}
+
+/// A descriptor has come from somewhere else, by SCM_RIGHTS or exec. If it is a KCM socket, the library serves it from now
+/// on.
+pub fn came(fd: Fd) {
+    let Some(name) = unix::name(fd, true).and_then(|name| Name::parse(&name)) else { return };
+    let Some(mux) = registry::named(name.mux).or_else(|| join(name.mux)) else { return };
+    let Some(sock) = sock_of(&mux, name, fd) else { return };
+    // It is held by a descriptor again.
+    drop(registry::leave(&mux));
+    birth::given_out(fd);
+    fdtable::set_kcm(fd, Some(sock));
+}
+
+fn sock_of(mux: &Arc<Mux>, name: Name, fd: Fd) -> Option<Sock> {
+    let mut entered = mux.enter().ok()?;
+    if mux.csock(name.csock).generation.load(Ordering::Acquire) != name.generation {
+        return None;
+    }
+    let known = fdtable::find_kcm(|sock| sock.id == name.csock && Arc::ptr_eq(&sock.mux, mux));
+    known.or_else(|| {
+        let far = entered.local.far_end(name.csock)?;
+        let own = process::adopt(Inner::from_raw(call::duplicate_high(fd).ok()?));
+        let ends = Ends { own, far };
+        entered.local.set_own_end(name.csock, own);
+        Some(csock::known(mux, name.csock, name.kind, ends))
+    })
+}
+
+/// Muxes whose memory and vault stay open for the next program.
+#[derive(Debug, Default)]
+pub struct Staying(Vec<Arc<Mux>>);
+
+impl Staying {
+    fn set_close_on_exec(&self, closes: bool) {
+        for mux in &self.0 {
+            let ends = mux.vault().map(Vault::ends).into_iter().flatten();
+            ends.chain([mux.memfd()]).for_each(|fd| call::set_close_on_exec(fd, closes));
+        }
+    }
+
+    /// There is no next program.
+    pub fn exec_failed(&self) {
+        self.set_close_on_exec(true);
+    }
+}
+
+/// Before a child is made that runs another program: KCM sockets which it will have can be joined there.
+pub fn before_spawn() -> Vec<Arc<Mux>> {
+    let mut muxes: Vec<Arc<Mux>> = Vec::new();
+    if !registry::any() {
+        return muxes;
+    }
+    fdtable::for_each_kcm(|fd, sock| {
+        if !call::closes_on_exec(fd) && prepare(&sock).is_ok() {
+            muxes.push(Arc::clone(&sock.mux));
+        }
+    });
+    muxes
+}
+
+/// Before another program takes this process over.
+pub fn before_exec() -> Staying {
+    let staying = Staying(before_spawn());
+    staying.set_close_on_exec(false);
+    staying
+}
+
+/// A program starts: what the one before left open is taken over.
+pub fn at_start() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<Fd> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    let link = |fd: &Fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+    let memfd = format!("/memfd:{MUX_NAME} (deleted)");
+    // Until its sockets hold it.
+    let mut muxes = Vec::new();
+    for fd in open.iter().filter(|fd| link(fd).as_os_str() == memfd.as_str()) {
+        let Ok(memory) = MuxMemory::open(*fd) else { continue };
+        let id = memory.header().id.load(Ordering::Relaxed);
+        let end =
+            |which| open.iter().find(|fd| Vault::end_of(id, **fd) == Some(which)).map(|fd| process::take_back(*fd));
+        if let (Some(put), Some(look)) = (end('p'), end('l')) {
+            [*fd, put.fd(), look.fd()].into_iter().for_each(|fd| call::set_close_on_exec(fd, true));
+            muxes.extend(Mux::open(memory, Inner::from_raw(*fd), Vault::of(put, look)));
+        }
+    }
+    open.into_iter().filter(|fd| !fdtable::is_inner(*fd)).for_each(came);
+}

@@ -1,0 +1,138 @@
+//! Descriptors of a mux for processes that have the mux and not them: a sibling of a fork, when another one attaches or
+//! clones; and whoever is passed a KCM socket, or starts with one.
+//!
+//! A *vault* is a pair of Unix sockets that all those processes have. Messages with descriptors are put into one end, and
+//! stay there: they are peeked at from the other (SO_PEEK_OFF), which gives new descriptors each time. Only members that go
+//! are taken out. All that is done under the mux's lock.
+
+use crate::process;
+use preloop_kcm::id::{CsockId, PsockId};
+use preloop_sys::unix::{self, FDS_MAX, Inner};
+use preloop_sys::{Errno, Fd, call};
+
+/// `SO_PEEK_OFF`: bytes that a peek passes over.
+const SO_PEEK_OFF: i32 = 42;
+/// Bytes that messages may take in the vault, as SO_SNDBUF counts: 768 messages, and more.
+const ROOM: i32 = 1 << 20;
+
+/// Whose descriptors a message carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Member {
+    /// A csock's far end, by its generation. (Not its own end: whoever has that holds the socket.)
+    Csock(CsockId, u32),
+    /// A psock's TCP socket, and a memfd with its parser, by its generation.
+    Psock(PsockId, u32),
+    /// The mux's eventfd.
+    Kick,
+}
+
+/// Bytes of a message.
+const MESSAGE: usize = 8;
+
+impl Member {
+    fn to_bytes(self) -> [u8; MESSAGE] {
+        let (kind, place, generation) = match self {
+            Self::Csock(CsockId(n), generation) => (0, n, generation),
+            Self::Psock(PsockId(n), generation) => (1, n, generation),
+            Self::Kick => (2, 0, 0),
+        };
+        let [a, b, c, d] = generation.to_ne_bytes();
+        [kind, place, 0, 0, a, b, c, d]
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Vault {
+    put: Fd,
+    look: Fd,
+}
+
+fn end_name(id: u64, end: char) -> Vec<u8> {
+    format!("preloop-kcm-vault.{id:016x}.{end}").into_bytes()
+}
+
+impl Vault {
+    /// A vault for the mux of this name, with nothing in it.
+    ///
+    /// # Errors
+    /// EMFILE and its like.
+    pub fn make(id: u64) -> Result<Self, Errno> {
+        let [put, look] = call::unix_pair(libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK)?.map(Inner::from_raw);
+        unix::bind_to(put.fd(), &end_name(id, 'p'))?;
+        unix::bind_to(look.fd(), &end_name(id, 'l'))?;
+        // More than the limit for everybody may be refused: then there is room for fewer.
+        let _ = call::set_int_option(put.fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, ROOM);
+        let _ = call::set_int_option(put.fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, ROOM);
+        Ok(Self::of(put.move_high(), look.move_high()))
+    }
+
+    /// The vault with these ends.
+    pub fn of(put: Inner, look: Inner) -> Self {
+        Self { put: process::adopt(put), look: process::adopt(look) }
+    }
+
+    /// The end of the vault of that mux which a descriptor is, if it is one: where messages are put, or looked at.
+    pub fn end_of(id: u64, fd: Fd) -> Option<char> {
+        let name = unix::name(fd, false)?;
+        ['p', 'l'].into_iter().find(|end| name == end_name(id, *end))
+    }
+
+    /// Both ends: where messages are put, and looked at.
+    pub fn ends(&self) -> [Fd; 2] {
+        [self.put, self.look]
+    }
+
+    /// Puts a member's descriptors in.
+    ///
+    /// # Errors
+    /// ETOOMANYREFS when the user has too many descriptors under way; EAGAIN when the vault is full.
+    pub fn put(&self, member: Member, fds: &[Fd]) -> Result<(), Errno> {
+        unix::send_from(self.put, &member.to_bytes(), fds)
+    }
+
+    /// New descriptors of a member.
+    pub fn find(&self, member: Member) -> Option<[Option<Inner>; FDS_MAX]> {
+        let wanted = member.to_bytes();
+        for skip in (0..).step_by(MESSAGE) {
+            call::set_int_option(self.look, libc::SOL_SOCKET, SO_PEEK_OFF, skip).ok()?;
+            let mut bytes = [0; MESSAGE];
+            let (got, fds) = unix::receive_from(self.look, &mut bytes, libc::MSG_PEEK).ok()?;
+            if got == 0 {
+                return None;
+            }
+            if bytes == wanted {
+                return Some(fds);
+            }
+        }
+        None
+    }
+
+    /// Takes a member's descriptors out. The others come to stand in another order, which says nothing.
+    pub fn remove(&self, member: Member) {
+        let wanted = member.to_bytes();
+        let _ = call::set_int_option(self.look, libc::SOL_SOCKET, SO_PEEK_OFF, -1);
+        let mut passed = Vec::new();
+        let mut bytes = [0; MESSAGE];
+        while let Ok((MESSAGE, fds)) = unix::receive_from(self.look, &mut bytes, 0) {
+            if bytes == wanted {
+                break;
+            }
+            // Once around, and it is not there.
+            let seen = passed.contains(&bytes);
+            let numbers: Vec<Fd> = fds.iter().flatten().map(Inner::fd).collect();
+            let _ = unix::send_from(self.put, &bytes, &numbers);
+            if seen {
+                break;
+            }
+            passed.push(bytes);
+        }
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        process::disown(self.put);
+        process::disown(self.look);
+    }
+}
