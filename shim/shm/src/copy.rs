@@ -1,6 +1,7 @@
 //! The only lines that copy between a program's buffers and a ring. No reference is ever made to ring bytes: the
 //! peer may store to them during the copy, which then yields some bytes or others, never undefined behaviour in us.
 
+use preloop_sys::probe::{self, Access};
 use preloop_sys::{Errno, Fd, call};
 
 /// A ring: an address and a size, valid while the group it belongs to is mapped.
@@ -131,16 +132,11 @@ impl Buffers<'_> {
         });
     }
 
-    /// Whether no part can be memory of the program: below the lowest address that a process may map, or beyond the
-    /// highest. The kernel answers EFAULT, for these and for all others that are not mapped; the library finds out about
-    /// those only by a fault.
-    pub fn are_nowhere(&self) -> bool {
-        const LOWEST: usize = 64 << 10;
-        const HIGHEST: usize = 1 << 47;
-        self.parts.iter().any(|part| {
-            let start = part.iov_base.addr();
-            part.iov_len > 0 && (start < LOWEST || start.checked_add(part.iov_len).is_none_or(|end| end > HIGHEST))
-        })
+    /// Whether the program may use its own buffers so, `len` bytes of them: see [`probe`].
+    pub fn allow(&self, access: Access, len: usize) -> bool {
+        let mut allowed = true;
+        self.pieces(0, len, |part, len| allowed = allowed && probe::may(access, part, len));
+        allowed
     }
 }
 

@@ -1,6 +1,7 @@
 //! Connections: socket, listen, connect, accept, shutdown.
 
 use super::answer;
+use super::kcm::check_address;
 use crate::fdtable;
 use crate::process;
 use crate::socket::birth;
@@ -77,17 +78,15 @@ pub unsafe extern "C" fn socketpair(domain: c_int, kind: c_int, protocol: c_int,
     unsafe { real::socketpair(domain, kind, protocol, pair) }
 }
 
-/// The longest address that the kernel takes (`struct __kernel_sockaddr_storage`).
-const ADDRESS_MAX: socklen_t = 128;
-
 /// What a call with an address answers on a KCM socket: the address is read before the socket refuses. `None` when it is no
 /// KCM socket.
 fn refuses_address(fd: c_int, addr: *const sockaddr, len: socklen_t) -> Option<Errno> {
     fdtable::kcm(fd)?;
-    Some(match len {
-        ADDRESS_MAX.. if len > ADDRESS_MAX => Errno::EINVAL,
-        1.. if addr.is_null() => Errno::EFAULT,
-        _ => Errno::EOPNOTSUPP,
+    Some(match check_address(addr, len) {
+        // What sendto(2) takes for no address.
+        Ok(()) if addr.is_null() && len > 0 => Errno::EFAULT,
+        Ok(()) => Errno::EOPNOTSUPP,
+        Err(error) => error,
     })
 }
 

@@ -4,12 +4,27 @@ use super::answer;
 use crate::socket::kcm::csock::{self, Sock};
 use crate::socket::kcm::{options, psock, registry};
 use core::ffi::{c_int, c_ulong, c_void};
-use libc::{SOL_SOCKET, socklen_t};
+use libc::{SOL_SOCKET, sockaddr, socklen_t};
+use preloop_sys::probe::{self, Access};
 use preloop_sys::{Errno, call, real};
 use preloop_uapi::kcm::{Attach, Clone, SIOCKCMATTACH, SIOCKCMCLONE, SIOCKCMUNATTACH, SOL_KCM, Unattach};
 
 /// Requests that other sockets know, and KCM's do not (`SIOCATMARK`, which libc names for few machines).
 const UNKNOWN: [c_ulong; 3] = [libc::FIONREAD, libc::TIOCOUTQ, 0x8905];
+
+/// The longest address that the kernel takes (`struct __kernel_sockaddr_storage`).
+const ADDRESS_MAX: socklen_t = 128;
+
+/// Checks an address that nobody is going to use, as the kernel does, which reads it all the same. Null is none.
+pub fn check_address(addr: *const sockaddr, len: socklen_t) -> Result<(), Errno> {
+    if addr.is_null() {
+        return Ok(());
+    }
+    if len > ADDRESS_MAX {
+        return Err(Errno::EINVAL);
+    }
+    if probe::may(Access::Read, addr.cast(), len as usize) { Ok(()) } else { Err(Errno::EFAULT) }
+}
 
 /// setsockopt(2) on a KCM socket.
 ///

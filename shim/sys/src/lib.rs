@@ -12,6 +12,7 @@ pub mod clock;
 pub mod diag;
 pub mod errno;
 pub mod memory;
+pub mod probe;
 pub mod process;
 pub mod real;
 pub mod sleep;

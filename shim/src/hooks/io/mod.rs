@@ -8,6 +8,7 @@ pub use send::*;
 
 use core::ffi::{c_int, c_void};
 use libc::{iovec, msghdr, size_t};
+use preloop_sys::probe::{self, Access};
 
 fn part(buf: *const c_void, len: size_t) -> [iovec; 1] {
     [iovec { iov_base: buf.cast_mut(), iov_len: len }]
@@ -28,13 +29,16 @@ fn may_have(count: c_int) -> bool {
     (0..=1024).contains(&count)
 }
 
-/// As [`may_have`], of a message.
+/// As [`may_have`], of a message; and whether they can be read at all.
 ///
 /// # Safety
 /// `msg` must be null or valid.
 unsafe fn has_parts(msg: *const msghdr) -> bool {
     // SAFETY: the caller's.
-    unsafe { msg.as_ref() }.is_some_and(|msg| msg.msg_iovlen <= 1024)
+    unsafe { msg.as_ref() }.is_some_and(|msg| {
+        let count = msg.msg_iovlen as usize;
+        count <= 1024 && probe::may(Access::Read, msg.msg_iov.cast(), count * size_of::<iovec>())
+    })
 }
 
 /// A socket's flag for RWF_NOWAIT.

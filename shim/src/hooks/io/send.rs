@@ -2,6 +2,7 @@
 
 use super::{has_parts, may_have, no_wait, part, parts};
 use crate::fdtable::{self, Known};
+use crate::hooks::kcm::check_address;
 use crate::socket::calls::Answer;
 use crate::socket::kcm::send as kcm;
 use crate::socket::{close, tx};
@@ -9,6 +10,7 @@ use core::ffi::{c_int, c_uint, c_void};
 use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 use preloop_kcm::send::MSG_BATCH;
 use preloop_shm::copy::Buffers;
+use preloop_sys::probe::{self, Access};
 use preloop_sys::{Errno, real, unix};
 
 /// Sends to whatever socket it is.
@@ -137,7 +139,13 @@ pub unsafe extern "C" fn sendto(
 ) -> ssize_t {
     // SAFETY: the program's own call.
     let kernel = || unsafe { real::sendto(fd, buf, len, flags, addr, alen) };
-    match fdtable::socket(fd) {
+    let socket = fdtable::socket(fd);
+    if matches!(socket, Some(Known::Kcm(_)))
+        && let Err(error) = check_address(addr, alen)
+    {
+        return Answer::Ours(Err(error)).into_c();
+    }
+    match socket {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
         Some(socket) => unsafe { send(&socket, fd, &part(buf, len), flags, kernel) }.into_c(),
@@ -152,6 +160,13 @@ pub unsafe extern "C" fn sendto(
 pub unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the program's own call.
     let kernel = || unsafe { real::sendmsg(fd, msg, flags) };
+    // SAFETY: the program's pointer.
+    if unsafe { msg.as_ref() }
+        .is_some_and(|msg| !probe::may(Access::Read, msg.msg_control.cast(), msg.msg_controllen as usize))
+    {
+        // Null is no control data, whatever its length; the kernel tells the two apart.
+        return kernel();
+    }
     // SAFETY: the program vouches for the header and what it points to.
     if !msg.is_null() && !unsafe { unix::passes_only(msg, close::may_pass) } {
         return Answer::Ours(Err(Errno::EOPNOTSUPP)).into_c();

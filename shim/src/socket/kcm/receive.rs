@@ -7,6 +7,7 @@ use preloop_kcm::errno::{EFAULT, Errno as CoreErrno};
 use preloop_kcm::pull::Sink;
 use preloop_kcm::receive::Received;
 use preloop_shm::copy::Buffers;
+use preloop_sys::probe::Access;
 use preloop_sys::{Errno, sleep};
 
 /// The buffers for one message, and what came into them.
@@ -25,7 +26,7 @@ impl<'a> Slot<'a> {
     }
 
     fn fill(&mut self, bytes: &[u8]) -> Result<(), CoreErrno> {
-        if !bytes.is_empty() && self.buffers.are_nowhere() {
+        if !self.buffers.allow(Access::Write, bytes.len()) {
             return Err(EFAULT);
         }
         self.buffers.scatter(0, bytes);

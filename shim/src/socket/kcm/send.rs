@@ -7,6 +7,7 @@ use preloop_kcm::errno::{EAGAIN, EFAULT, Errno as CoreErrno};
 use preloop_kcm::receive::MSG_EOR;
 use preloop_kcm::send::MSG_MORE;
 use preloop_shm::copy::Buffers;
+use preloop_sys::probe::Access;
 use preloop_sys::{Errno, sleep};
 use preloop_uapi::sync::Ordering;
 
@@ -17,7 +18,7 @@ use preloop_uapi::sync::Ordering;
 /// EMSGSIZE; EFAULT for buffers outside of memory.
 pub fn send(sock: &Sock, data: &Buffers<'_>, flags: i32) -> Result<usize, Errno> {
     send_from(sock, data.len(), flags, &mut |into| {
-        if !into.is_empty() && data.are_nowhere() {
+        if !data.allow(Access::Read, into.len()) {
             return Err(EFAULT);
         }
         data.gather(0, into);
