@@ -1,6 +1,6 @@
 //! syscall(2), the C function: some programs make calls with it that have hooks here (libuv closes with it).
 
-use super::{bpf, conn, event, fd, io, opt, transfer};
+use super::{bpf, conn, event, fd, io, open, opt, transfer};
 use crate::process;
 use core::ffi::{c_int, c_long, c_uint, c_ulong};
 use preloop_sys::{Errno, errno, real};
@@ -48,6 +48,10 @@ pub unsafe extern "C" fn syscall(
             hook!(transfer::splice(a as c_int, b as *mut _, c as c_int, d as *mut _, e as usize, f as c_uint))
         }
         libc::SYS_socket => hook!(conn::socket(a as c_int, b as c_int, c as c_int)),
+        libc::SYS_socketpair => hook!(conn::socketpair(a as c_int, b as c_int, c as c_int, d as *mut _)),
+        libc::SYS_bind => hook!(conn::bind(a as c_int, b as *const _, c as c_uint)),
+        libc::SYS_getsockname => hook!(conn::getsockname(a as c_int, b as *mut _, c as *mut _)),
+        libc::SYS_getpeername => hook!(conn::getpeername(a as c_int, b as *mut _, c as *mut _)),
         libc::SYS_listen => hook!(conn::listen(a as c_int, b as c_int)),
         libc::SYS_connect => hook!(conn::connect(a as c_int, b as *const _, c as c_uint)),
         libc::SYS_accept => hook!(conn::accept(a as c_int, b as *mut _, c as *mut _)),
@@ -59,6 +63,7 @@ pub unsafe extern "C" fn syscall(
         }
         libc::SYS_ioctl => hook!(opt::ioctl(a as c_int, b as c_ulong, c as *mut _)),
         libc::SYS_fcntl => hook!(fd::fcntl(a as c_int, b as c_int, c as *mut _)),
+        libc::SYS_openat => hook!(open::openat(a as c_int, b as *const _, c as c_int, d as c_uint)),
         libc::SYS_close => hook!(fd::close(a as c_int)),
         libc::SYS_close_range => hook!(fd::close_range(a as c_uint, b as c_uint, c as c_int)),
         libc::SYS_dup => hook!(fd::dup(a as c_int)),
@@ -75,6 +80,8 @@ pub unsafe extern "C" fn syscall(
         libc::SYS_ppoll => hook!(event::ppoll(a as *mut _, b as libc::nfds_t, c as *const _, d as *const _)),
         #[cfg(target_arch = "x86_64")]
         libc::SYS_dup2 => hook!(fd::dup2(a as c_int, b as c_int)),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open => hook!(open::open(a as *const _, b as c_int, c as c_uint)),
         #[cfg(target_arch = "x86_64")]
         libc::SYS_poll => hook!(event::poll(a as *mut _, b as libc::nfds_t, c as c_int)),
         #[cfg(target_arch = "x86_64")]

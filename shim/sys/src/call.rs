@@ -368,6 +368,28 @@ pub fn set_timer(timer: Fd, at: u64) {
     let _ = raw!(timerfd_settime, timer, libc::TFD_TIMER_ABSTIME, &raw const setting, 0);
 }
 
+/// Opens what a descriptor stands for anew, for reading, from its start.
+///
+/// # Errors
+/// EMFILE and its like; ENOENT without /proc.
+pub fn reopen(fd: Fd, flags: c_int) -> Result<Fd, Errno> {
+    let path = format!("/proc/self/fd/{fd}\0");
+    raw!(openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_RDONLY, 0).map(|fd| fd as Fd)
+}
+
+/// Memory that a socket's received and unsent data take, in bytes (SO_MEMINFO).
+pub fn socket_memory(fd: Fd) -> (u32, u32) {
+    /// `SK_MEMINFO_RMEM_ALLOC`.
+    const RECEIVED: usize = 0;
+    /// `SK_MEMINFO_WMEM_ALLOC`.
+    const SENT: usize = 2;
+    const SO_MEMINFO: c_int = 55;
+    let mut values = [0u32; 9];
+    let mut len = size_of_val(&values) as libc::socklen_t;
+    let _ = raw!(getsockopt, fd, libc::SOL_SOCKET, SO_MEMINFO, values.as_mut_ptr(), &raw mut len);
+    (values[RECEIVED], values[SENT])
+}
+
 /// Bytes of a file.
 ///
 /// # Errors

@@ -31,6 +31,7 @@
 //! | [`receive`], [`send`], [`transfer`] | data |
 //! | [`parser`] | the program that a psock is attached with |
 //! | [`options`] | socket options, ioctl(2) |
+//! | [`proc`] | `/proc/net/kcm` |
 //! | [`pump`] | the thread |
 //! | [`registry`] | every mux of this process |
 //! | [`fork`] | what a forked child has to make anew |
@@ -42,6 +43,7 @@ mod local;
 pub mod mux;
 pub mod options;
 mod parser;
+pub mod proc;
 pub mod psock;
 mod pump;
 pub mod receive;

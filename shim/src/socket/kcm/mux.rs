@@ -2,13 +2,14 @@
 
 use super::local::Local;
 use super::vault::{Member, Vault};
-use super::{pump, registry, share};
+use super::{proc, pump, registry, share};
 use crate::process;
 use core::cell::Cell;
 use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP};
 use preloop_kcm::id::{CsockId, PsockId};
 use preloop_kcm::outside::Outside;
 use preloop_kcm::pull::{Caller, NoSink, Sink};
+use preloop_kcm::stats::{MuxStats, PsockStats};
 use preloop_kcm::{MuxState, Set, Work};
 use preloop_shm::mux::{Locked, MuxMemory, MuxRegions};
 use preloop_sys::unix::Inner;
@@ -165,6 +166,11 @@ impl Mux {
         self.header().shared.load(Ordering::Acquire) != 0
     }
 
+    /// Its counts, when nobody has it any more but who lets it go.
+    pub fn last_statistics(&self) -> (MuxStats, PsockStats) {
+        self.memory.lock().parts().0.statistics()
+    }
+
     /// A member came or went: other processes are to take note.
     pub fn members_changed(&self) {
         self.header().members.fetch_add(1, Ordering::AcqRel);
@@ -245,6 +251,7 @@ impl Drop for Mux {
     fn drop(&mut self) {
         let mut local = self.local();
         pump::stop(&local);
+        proc::remember(self);
         local.give_up();
         drop(local);
         process::disown(self.kick);
@@ -279,6 +286,11 @@ impl Entered<'_> {
     /// The state alone.
     pub fn state(&mut self) -> &mut MuxState {
         self.locked.parts().0
+    }
+
+    /// The state, and this process's descriptors, to look at.
+    pub fn shown(&mut self) -> (&MuxState, &Local) {
+        (self.locked.parts().0, &self.local)
     }
 
     /// Begins to watch a psock's TCP socket.
