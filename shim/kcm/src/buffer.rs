@@ -5,70 +5,109 @@
 
 use core::ops::Range;
 
+use crate::repair::in_order;
 use zerocopy::TryFromBytes;
 
 /// With no more bytes than this left, and at least as many gone before them, they are moved to the start.
 const FEW: u32 = 4096;
 
 /// Which part of a region is filled. All zeros is the empty buffer. Offsets are bytes from the region's start.
+///
+/// Both offsets stand in one word, so that they change at once: whoever is killed leaves the one state or the other.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, TryFromBytes)]
 pub struct Buffer {
-    start: u32,
-    end: u32,
+    /// The start, and above it the end.
+    span: u64,
 }
 
 impl Buffer {
     /// The empty buffer.
-    pub const EMPTY: Self = Self { start: 0, end: 0 };
+    pub const EMPTY: Self = Self { span: 0 };
+    /// What it is while bytes are moved over others that are still needed.
+    const TORN: Self = Self { span: u32::MAX as u64 };
+
+    fn new(start: u32, end: u32) -> Self {
+        if start >= end { Self::EMPTY } else { Self { span: u64::from(end) << 32 | u64::from(start) } }
+    }
+
+    fn start(&self) -> u32 {
+        self.span as u32
+    }
+
+    fn end(&self) -> u32 {
+        (self.span >> 32) as u32
+    }
 
     /// Bytes in it.
     pub fn len(&self) -> usize {
-        self.end.saturating_sub(self.start) as usize
+        self.end().saturating_sub(self.start()) as usize
     }
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.start() >= self.end()
     }
 
     /// The bytes in it, as offsets into the region.
     pub fn filled(&self) -> Range<usize> {
-        self.start as usize..self.end as usize
+        self.start().min(self.end()) as usize..self.end() as usize
     }
 
     /// Makes room for `want` bytes at the end and says where; none when they do not fit.
     pub fn room(&mut self, region: &mut [u8], want: usize) -> Option<Range<usize>> {
-        let wasteful = self.start >= FEW && self.end - self.start <= FEW;
-        if wasteful || self.end as usize + want > region.len() {
-            if self.len() + want > region.len() {
+        let (filled, len) = (self.filled(), self.len());
+        let wasteful = self.start() >= FEW && len <= FEW as usize;
+        if wasteful || filled.end + want > region.len() {
+            if len + want > region.len() {
                 return None;
             }
-            region.copy_within(self.filled(), 0);
-            (self.start, self.end) = (0, self.end - self.start);
+            if filled.start < len {
+                *self = Self::TORN;
+            }
+            in_order();
+            region.copy_within(filled, 0);
+            in_order();
+            *self = Self::new(0, len as u32);
         }
-        Some(self.end as usize..self.end as usize + want)
+        let end = self.end() as usize;
+        Some(end..end + want)
     }
 
     /// `n` bytes were put at the end, into what [`Buffer::room`] had answered.
     pub fn fill(&mut self, n: usize) {
-        self.end += n as u32;
+        *self = Self::new(self.start(), self.end() + n as u32);
     }
 
     /// `n` bytes at the start are no longer needed.
     pub fn consume(&mut self, n: usize) {
-        self.start = self.end.min(self.start + n as u32);
-        if self.start == self.end {
-            *self = Self::EMPTY;
-        }
+        *self = Self::new(self.start().saturating_add(n as u32), self.end());
     }
 
     /// Takes `n` bytes back from the end.
     pub fn truncate_by(&mut self, n: usize) {
-        self.end = self.start.max(self.end.saturating_sub(n as u32));
-        if self.start == self.end {
+        *self = Self::new(self.start(), self.end().saturating_sub(n as u32));
+    }
+
+    /// Puts `n` bytes back before the start, where they were consumed just now.
+    pub(crate) fn restore(&mut self, at: usize, n: usize) {
+        let end = if self.is_empty() { at + n } else { self.end() as usize };
+        *self = Self::new(at as u32, end as u32);
+    }
+
+    /// Empties it if it was torn, or is not within its region of `len` bytes.
+    pub(crate) fn repair(&mut self, len: usize) {
+        if self.is_empty() || self.end() as usize > len {
             *self = Self::EMPTY;
         }
+    }
+}
+
+#[cfg(test)]
+impl Buffer {
+    /// Wrong offsets.
+    pub(crate) fn scramble(&mut self, mut random: impl FnMut() -> u64) {
+        self.span = random() << 32 | random() & u64::from(u32::MAX);
     }
 }
 

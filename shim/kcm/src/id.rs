@@ -68,6 +68,15 @@ impl<T: Id> Set<T> {
         !was
     }
 
+    /// Adds `id`, or takes it out.
+    pub(crate) fn assign(&mut self, id: T, is_in: bool) {
+        if is_in {
+            self.insert(id);
+        } else {
+            self.remove(id);
+        }
+    }
+
     /// Takes `id` out; false when it is not there.
     pub fn remove(&mut self, id: T) -> bool {
         let was = self.contains(id);

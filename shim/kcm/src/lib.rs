@@ -23,6 +23,7 @@
 //! | [`send`] | messages being made, and queued | `kcm_sendmsg` |
 //! | [`transmit`] | psocks that are free, reserved, stalled, stopped | `kcm_write_msgs`, `reserve_psock`, `kcm_abort_tx_psock` |
 //! | [`posted`] | errors that the TCP socket itself shows | `report_csk_error` |
+//! | [`repair`] | what a process leaves that is killed in the middle | |
 //! | [`stats`], [`proc`] | counts, and the texts of `/proc/net/kcm` and `/proc/net/kcm_stats` | `net/kcm/kcmproc.c` |
 //! | [`buffer`], [`queue`], [`list`], [`outside`] | the parts that these are made of, and what the caller supplies | |
 //!
@@ -39,6 +40,8 @@
 //! [`MuxState::writable`] where a stalled one has room or has failed, [`MuxState::tcp_changed`] at a FIN, a reset, the end
 //! of a connect, [`MuxState::expire`] at [`MuxState::next_deadline`].
 //!
+//! **A lock whose owner died:** [`MuxState::repair`], and then as ever.
+//!
 //! **After each**, before the lock is let go, [`MuxState::take_work`] says what is left to do.
 //!
 //! # Memory
@@ -49,6 +52,13 @@
 //! stands in one, the worst that comes of it is wrong bytes.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), no_std)]
+
+#[cfg(test)]
+extern crate self as preloop_kcm;
+#[cfg(test)]
+#[path = "../tests/kcm/world.rs"]
+#[allow(dead_code, reason = "the tests in tests/kcm use the rest of it")]
+mod world;
 
 pub mod buffer;
 pub mod errno;
@@ -62,6 +72,7 @@ pub mod proc;
 pub mod pull;
 pub mod queue;
 pub mod receive;
+pub mod repair;
 pub mod send;
 pub mod stats;
 pub mod steer;

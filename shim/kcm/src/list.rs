@@ -30,12 +30,12 @@ impl<T: Id> Fifo<T> {
 
     /// Whether nothing is in the list.
     pub fn is_empty(&self) -> bool {
-        self.first == 0
+        self.first().is_none()
     }
 
     /// Who came first.
     pub fn first(&self) -> Option<T> {
-        index(self.first)
+        self.member(self.first)
     }
 
     /// Puts `id` at the end, unless it is in the list already.
@@ -78,14 +78,29 @@ impl<T: Id> Fifo<T> {
         Some(first)
     }
 
-    /// The indexes in their order.
+    /// The indexes in their order. It ends, whatever the links say.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
         let mut at = self.first();
-        core::iter::from_fn(move || {
+        let next = move || {
             let this = at?;
-            at = index(self.next[usize::from(this.place())]);
+            at = self.member(self.next[usize::from(this.place())]);
             Some(this)
-        })
+        };
+        core::iter::from_fn(next).take(PLACES)
+    }
+
+    /// Links the list anew: those of its members that belong to it, in their order as far as the links tell it, and then
+    /// all that must be in it.
+    pub(crate) fn repair(&mut self, belongs: impl Fn(T) -> bool, must: impl Fn(T) -> bool) {
+        let mut sound = Self::EMPTY;
+        let all = || (0..=u8::MAX).map(T::at);
+        let members = self.iter().chain(self.members.iter()).filter(|&id| belongs(id));
+        members.chain(all().filter(|&id| must(id))).for_each(|id| sound.push_back(id));
+        *self = sound;
+    }
+
+    fn member(&self, link: u16) -> Option<T> {
+        index(link).filter(|&id| self.members.contains(id))
     }
 }
 
@@ -95,6 +110,17 @@ fn link<T: Id>(id: T) -> u16 {
 
 fn index<T: Id>(link: u16) -> Option<T> {
     u8::try_from(link.checked_sub(1)?).ok().map(T::at)
+}
+
+#[cfg(test)]
+impl<T: Id> Fifo<T> {
+    /// Wrong links.
+    pub(crate) fn scramble(&mut self, mut random: impl FnMut() -> u64) {
+        self.next = self.next.map(|_| random() as u16);
+        self.previous = self.previous.map(|_| random() as u16);
+        (self.first, self.last) = (random() as u16, random() as u16);
+        (0..random() % 300).for_each(|_| self.members.assign(T::at(random() as u8), random() & 1 == 0));
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::id::{CsockId, PsockId};
 use crate::mux::{CSOCK, Csock, Kind, MuxState, PSOCK};
 use crate::outside::{Outside, Regions, Tcp};
 use crate::queue::Queue;
+use crate::repair::in_order;
 
 /// What a new csock begins with: its type, SO_RCVBUF and SO_SNDBUF in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,9 +34,10 @@ impl MuxState {
     /// Adds a csock: a mux's first, or a clone. It takes what waits for a receiver. ENFILE when all places are taken.
     pub fn open<M: Regions>(&mut self, options: Options, memory: &mut M) -> Result<CsockId, Errno> {
         let id = self.open.lowest_free().ok_or(ENFILE)?;
-        self.open.insert(id);
         let Options { kind, receive_buffer, send_buffer } = options;
         self.csocks[id.index()] = Csock { kind, receive_buffer, send_buffer, low_water: 1, ..CSOCK };
+        in_order();
+        self.open.insert(id);
         self.refill(id, memory);
         Ok(id)
     }
@@ -73,8 +75,9 @@ impl MuxState {
     /// Adds a psock, the last in the rotation, unless a csock waits for one. ENFILE when all places are taken.
     pub fn attach<M: Regions, T: Tcp>(&mut self, outside: &mut Outside<'_, M, T>) -> Result<PsockId, Errno> {
         let id = self.attached.lowest_free().ok_or(ENFILE)?;
-        self.attached.insert(id);
         self.psocks[id.index()] = PSOCK;
+        in_order();
+        self.attached.insert(id);
         self.stats.attach += 1;
         self.work.resumed.insert(id);
         self.make_available(id);
@@ -127,7 +130,8 @@ impl MuxState {
 
     /// A call on this csock goes to sleep until there is a message.
     pub fn reader_sleeps(&mut self, csock: CsockId) {
-        self.csocks[csock.index()].sleepers += 1;
+        let sleepers = &mut self.csocks[csock.index()].sleepers;
+        *sleepers = sleepers.saturating_add(1);
     }
 
     /// A call that slept does so no more. One that dies asleep stays counted: the csock then gets a batch before others

@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy, Debug, TryFromBytes)]
+#[derive(Clone, Copy, PartialEq, Debug, TryFromBytes)]
 pub(crate) struct Csock {
     /// Received messages; each is charged with what it would occupy in the kernel.
     pub(crate) rx: Queue,
@@ -39,6 +39,8 @@ pub(crate) struct Csock {
     pub(crate) open_len: u32,
     /// Bytes of the first message to be sent that the reserved psock has taken.
     pub(crate) sent: u32,
+    /// Messages that a write under way was given.
+    pub(crate) writing: u16,
     /// The reserved psock's index plus one; 0 for none.
     pub(crate) tx_psock: u16,
     pub(crate) kind: Kind,
@@ -50,7 +52,7 @@ pub(crate) struct Csock {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy, Debug, TryFromBytes)]
+#[derive(Clone, Copy, PartialEq, Debug, TryFromBytes)]
 pub(crate) struct Psock {
     /// What was taken from TCP and no csock has: a part of a message, or the one that waits. In the middle of
     /// [`MuxState::pull`] what was peeked as well.
@@ -67,6 +69,10 @@ pub(crate) struct Psock {
     pub(crate) window: u32,
     /// Index plus one of the csock that has it reserved; 0 for none.
     pub(crate) tx_csock: u16,
+    /// What was peeked is being dealt out.
+    pub(crate) dealing: bool,
+    /// A write is under way.
+    pub(crate) writing: bool,
     /// Never sent on again.
     pub(crate) tx_stopped: bool,
     /// Its TCP socket was full.
@@ -85,6 +91,7 @@ pub(crate) const CSOCK: Csock = Csock {
     sleepers: 0,
     open_len: 0,
     sent: 0,
+    writing: 0,
     tx_psock: 0,
     kind: Kind::Dgram,
     open: false,
@@ -117,6 +124,8 @@ pub(crate) const PSOCK: Psock = Psock {
     posted: 0,
     window: 0,
     tx_csock: 0,
+    dealing: false,
+    writing: false,
     tx_stopped: false,
     stalled: false,
     ended: false,

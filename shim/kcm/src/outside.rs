@@ -18,7 +18,8 @@ pub enum Region {
     Held,
 }
 
-/// The regions of a mux. A region keeps its length and its bytes as long as its socket is in the mux.
+/// The regions of a mux. A region keeps its length and its bytes as long as its socket is in the mux; when a close was
+/// killed in its middle, until [`crate::MuxState::repair`].
 ///
 /// The longest message is by [`crate::queue::RECORD`] bytes shorter than a psock's region, and `Received` regions are no
 /// shorter than those. `Held` has room for all that csocks can have: as many bytes as all `Received` regions together

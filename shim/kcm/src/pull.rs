@@ -23,6 +23,7 @@ use crate::mux::{Kind, MuxState};
 use crate::outside::{Outside, Region, Regions, Tcp};
 use crate::queue::RECORD;
 use crate::receive::Received;
+use crate::repair::in_order;
 use crate::steer::charge;
 use crate::strparser::{Cut, Look};
 
@@ -232,6 +233,8 @@ impl MuxState {
         };
         match outside.tcp.peek(psock, &mut region[room]) {
             Ok(n) if n > 0 => {
+                state.dealing = true;
+                in_order();
                 state.buffer.fill(n);
                 return (n, n < want);
             }
@@ -258,6 +261,8 @@ impl MuxState {
             let before = if vain > 0 { 0 } else { state.window };
             state.window = before.max((2 * taken).min(PEEK_MOST) as u32);
         }
+        in_order();
+        state.dealing = false;
         taken
     }
 

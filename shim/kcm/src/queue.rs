@@ -1,4 +1,7 @@
 //! Messages in a row in one region. Before each stands a record of eight bytes: its length, and its charge.
+//!
+//! A message comes in last of all when it is complete, and goes out first of all: whoever is killed in the middle loses
+//! that message at most ([`crate::repair`]).
 
 use core::ops::Range;
 
@@ -6,6 +9,7 @@ use zerocopy::TryFromBytes;
 
 use crate::buffer::Buffer;
 use crate::outside::{Region, Regions};
+use crate::repair::in_order;
 
 /// Bytes that a message needs in a region beside its own.
 pub const RECORD: usize = 8;
@@ -34,11 +38,9 @@ impl Queue {
     /// The empty queue.
     pub const EMPTY: Self = Self { buffer: Buffer::EMPTY, messages: 0, charge: 0 };
 
-    /// Adds a message of `len` bytes, and says where they are to be put; none when there is no room.
-    pub fn push(&mut self, region: &mut [u8], len: usize, charge: u32) -> Option<Range<usize>> {
-        let room = self.begin(region, len)?;
-        self.finish(region, len, charge);
-        Some(room)
+    /// Whether there is room for a message of `len` bytes in a region of `size`.
+    pub fn fits(&self, size: usize, len: usize) -> bool {
+        self.buffer.len() + RECORD + len <= size
     }
 
     /// Adds the message that stands in `source` at `from`. False, and nothing is done, when there is no room.
@@ -49,16 +51,18 @@ impl Queue {
         (source, from): (Region, Range<usize>),
         charge: u32,
     ) -> bool {
-        let Some(room) = self.push(memory.region(this), from.len(), charge) else {
+        let len = from.len();
+        let Some(room) = self.begin(memory.region(this), len) else {
             return false;
         };
         memory.copy(source, from, this, room.start);
+        self.finish(memory.region(this), len, charge);
         true
     }
 
     /// The message at the head.
     pub fn head(&self, region: &[u8]) -> Option<Message> {
-        (self.messages > 0).then(|| self.message_at(region, self.buffer.filled().start))
+        (self.messages > 0).then(|| self.message_at(region, self.buffer.filled().start))?
     }
 
     /// All messages, from the head.
@@ -66,7 +70,7 @@ impl Queue {
         let (this, mut at, mut left) = (*self, self.buffer.filled().start, self.messages);
         core::iter::from_fn(move || {
             left = left.checked_sub(1)?;
-            let message = this.message_at(region, at);
+            let message = this.message_at(region, at)?;
             at = message.bytes.end;
             Some(message)
         })
@@ -75,18 +79,23 @@ impl Queue {
     /// Takes the head out.
     pub fn pop(&mut self, region: &[u8]) -> Option<Message> {
         let head = self.head(region)?;
+        self.buffer.consume(RECORD + head.bytes.len());
+        in_order();
         self.messages -= 1;
         self.charge = self.charge.saturating_sub(u64::from(head.charge));
-        self.buffer.consume(RECORD + head.bytes.len());
         Some(head)
     }
 
     /// Takes `n` bytes off the start of the head, which keeps its charge. `n` is less than the head's length.
     pub fn shorten(&mut self, region: &mut [u8], n: usize) {
-        if let Some(head) = self.head(region) {
-            self.buffer.consume(n);
-            let at = self.buffer.filled().start;
-            write_record(region, at, head.bytes.len() - n, head.charge);
+        if let Some(head) = self.pop(region) {
+            in_order();
+            let (at, len) = (head.bytes.start + n - RECORD, head.bytes.len() - n);
+            write_record(region, at, len, head.charge);
+            self.messages += 1;
+            self.charge += u64::from(head.charge);
+            in_order();
+            self.buffer.restore(at, RECORD + len);
         }
     }
 
@@ -118,17 +127,45 @@ impl Queue {
     pub fn finish(&mut self, region: &mut [u8], len: usize, charge: u32) {
         let at = self.buffer.filled().end - len - RECORD;
         write_record(region, at, len, charge);
+        in_order();
         self.messages += 1;
         self.charge += u64::from(charge);
     }
 
-    /// What a record says is cut to what is in the queue: a wrong one gives wrong bytes, not a panic.
-    fn message_at(&self, region: &[u8], at: usize) -> Message {
-        let word =
-            |at: usize| region.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes);
-        let (start, end) = (at + RECORD, self.buffer.filled().end);
-        let start = start.min(end);
-        Message { bytes: start..end.min(start + word(at) as usize), charge: word(at + 4) }
+    /// Keeps the messages from the head on that are complete, and counts them anew. The answer is how many bytes stand
+    /// behind them.
+    pub(crate) fn repair(&mut self, region: &[u8]) -> usize {
+        self.buffer.repair(region.len());
+        let (mut at, mut messages, mut charge) = (self.buffer.filled().start, 0, 0);
+        for message in self.iter(region) {
+            at = message.bytes.end;
+            messages += 1;
+            charge += u64::from(message.charge);
+        }
+        (self.messages, self.charge) = (messages, charge);
+        self.buffer.filled().end - at
+    }
+
+    /// None when what the record says is not all in the queue, or nothing: no message is empty.
+    fn message_at(&self, region: &[u8], at: usize) -> Option<Message> {
+        let record: &[u8; RECORD] = region.get(at..at + RECORD)?.try_into().ok()?;
+        let [a, b, c, d, charge @ ..] = *record;
+        let start = at + RECORD;
+        let end = start + u32::from_ne_bytes([a, b, c, d]) as usize;
+        (start < end && end <= self.buffer.filled().end)
+            .then(|| Message { bytes: start..end, charge: u32::from_ne_bytes(charge) })
+    }
+}
+
+#[cfg(test)]
+impl Queue {
+    /// Wrong numbers.
+    pub(crate) fn scramble(&mut self, mut random: impl FnMut() -> u64) {
+        match random() % 3 {
+            0 => self.buffer.scramble(random),
+            1 => self.messages = random() as u32,
+            _ => self.charge = random(),
+        }
     }
 }
 

@@ -21,6 +21,24 @@ pub struct CsockStats {
     pub tx_bytes: u64,
 }
 
+impl CsockStats {
+    pub(crate) fn repair(&mut self) {
+        repair(self.all());
+    }
+
+    /// What a mux's counts have of a psock's is no more than the psock's.
+    pub(crate) fn keep_below(&mut self, psock: &PsockStats) {
+        let PsockStats { rx_msgs, rx_bytes, tx_msgs, tx_bytes, .. } = *psock;
+        let below = [rx_msgs, rx_bytes, tx_msgs, tx_bytes];
+        self.all().into_iter().zip(below).for_each(|(count, most)| *count = most.min(*count));
+    }
+
+    fn all(&mut self) -> [&mut u64; 4] {
+        let Self { rx_msgs, rx_bytes, tx_msgs, tx_bytes } = self;
+        [rx_msgs, rx_bytes, tx_msgs, tx_bytes]
+    }
+}
+
 /// What a psock moved, and what went wrong on it.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, TryFromBytes)]
@@ -56,19 +74,24 @@ pub struct PsockStats {
 impl PsockStats {
     /// Adds another's counts, modulo 2^64.
     pub fn add(&mut self, other: &Self) {
-        self.rx_msgs = self.rx_msgs.wrapping_add(other.rx_msgs);
-        self.rx_bytes = self.rx_bytes.wrapping_add(other.rx_bytes);
-        self.tx_msgs = self.tx_msgs.wrapping_add(other.tx_msgs);
-        self.tx_bytes = self.tx_bytes.wrapping_add(other.tx_bytes);
-        self.reserved = self.reserved.wrapping_add(other.reserved);
-        self.unreserved = self.unreserved.wrapping_add(other.unreserved);
-        self.rx_intr = self.rx_intr.wrapping_add(other.rx_intr);
-        self.rx_unrecov_intr = self.rx_unrecov_intr.wrapping_add(other.rx_unrecov_intr);
-        self.rx_need_more = self.rx_need_more.wrapping_add(other.rx_need_more);
-        self.rx_bad_len = self.rx_bad_len.wrapping_add(other.rx_bad_len);
-        self.rx_too_big = self.rx_too_big.wrapping_add(other.rx_too_big);
-        self.rx_timeouts = self.rx_timeouts.wrapping_add(other.rx_timeouts);
-        self.tx_aborts = self.tx_aborts.wrapping_add(other.tx_aborts);
+        let mut other = *other;
+        add(self.all(), other.all());
+    }
+
+    pub(crate) fn repair(&mut self) {
+        repair(self.all());
+    }
+
+    #[rustfmt::skip]
+    fn all(&mut self) -> [&mut u64; 13] {
+        let Self {
+            rx_msgs, rx_bytes, tx_msgs, tx_bytes, reserved, unreserved, rx_intr, rx_unrecov_intr, rx_need_more, rx_bad_len,
+            rx_too_big, rx_timeouts, tx_aborts,
+        } = self;
+        [
+            rx_msgs, rx_bytes, tx_msgs, tx_bytes, reserved, unreserved, rx_intr, rx_unrecov_intr, rx_need_more, rx_bad_len,
+            rx_too_big, rx_timeouts, tx_aborts,
+        ]
     }
 }
 
@@ -99,16 +122,30 @@ pub struct MuxStats {
 impl MuxStats {
     /// Adds another's counts, modulo 2^64.
     pub fn add(&mut self, other: &Self) {
-        self.rx_msgs = self.rx_msgs.wrapping_add(other.rx_msgs);
-        self.rx_bytes = self.rx_bytes.wrapping_add(other.rx_bytes);
-        self.tx_msgs = self.tx_msgs.wrapping_add(other.tx_msgs);
-        self.tx_bytes = self.tx_bytes.wrapping_add(other.tx_bytes);
-        self.tx_retries = self.tx_retries.wrapping_add(other.tx_retries);
-        self.attach = self.attach.wrapping_add(other.attach);
-        self.unattach = self.unattach.wrapping_add(other.unattach);
-        self.unattach_rsvd = self.unattach_rsvd.wrapping_add(other.unattach_rsvd);
-        self.rx_ready_drops = self.rx_ready_drops.wrapping_add(other.rx_ready_drops);
+        let mut other = *other;
+        add(self.all(), other.all());
     }
+
+    pub(crate) fn repair(&mut self) {
+        repair(self.all());
+    }
+
+    #[rustfmt::skip]
+    fn all(&mut self) -> [&mut u64; 9] {
+        let Self {
+            rx_msgs, rx_bytes, tx_msgs, tx_bytes, tx_retries, attach, unattach, unattach_rsvd, rx_ready_drops,
+        } = self;
+        [rx_msgs, rx_bytes, tx_msgs, tx_bytes, tx_retries, attach, unattach, unattach_rsvd, rx_ready_drops]
+    }
+}
+
+fn add<const N: usize>(counts: [&mut u64; N], others: [&mut u64; N]) {
+    counts.into_iter().zip(others).for_each(|(count, other)| *count = count.wrapping_add(*other));
+}
+
+/// Nobody has counted so far as to these: such a count is none.
+fn repair<const N: usize>(counts: [&mut u64; N]) {
+    counts.into_iter().filter(|count| **count > u64::MAX >> 8).for_each(|count| *count = 0);
 }
 
 impl MuxState {

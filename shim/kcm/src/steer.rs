@@ -19,6 +19,7 @@ use crate::id::{CsockId, PsockId};
 use crate::mux::MuxState;
 use crate::outside::{Region, Regions};
 use crate::queue::Message;
+use crate::repair::in_order;
 
 /// What a message occupies beside its bytes, as the kernel charges it to SO_RCVBUF.
 pub const OVERHEAD: u32 = 1280;
@@ -53,7 +54,7 @@ impl MuxState {
     /// Of the csocks with room, the one that is to have the next batch. A call on `caller` waits for messages right now.
     pub(crate) fn next_receiver(&self, caller: Option<CsockId>) -> Option<CsockId> {
         let messages = |id: CsockId| self.csocks[id.index()].rx.messages;
-        let waits = |id: CsockId| self.csocks[id.index()].sleepers + u32::from(caller == Some(id));
+        let waits = |id: CsockId| self.csocks[id.index()].sleepers.saturating_add(u32::from(caller == Some(id)));
         let idle = self.receivers.iter().find(|&id| waits(id) > messages(id));
         idle.or_else(|| self.receivers.iter().find(|&id| messages(id) == 0)).or_else(|| self.receivers.first())
     }
@@ -64,10 +65,21 @@ impl MuxState {
         csock.rx.charge < u64::from(csock.receive_buffer.max(1))
     }
 
+    /// Whether a csock can take a message of `len` bytes now.
+    fn has_room<M: Regions>(&self, csock: CsockId, len: usize, memory: &mut M) -> bool {
+        let size = memory.region(Region::Received(csock)).len();
+        self.accepts(csock) && self.csocks[csock.index()].rx.fits(size, len)
+    }
+
+    /// The message of `len` bytes at the start of a psock's buffer.
+    fn first_of(&self, psock: PsockId, len: usize) -> Message {
+        let start = self.psocks[psock.index()].buffer.filled().start;
+        Message { bytes: start..start + len, charge: charge(len) }
+    }
+
     /// Puts the message at the start of a psock's buffer into a csock's queue. False when that is full.
     pub(crate) fn queue_cut<M: Regions>(&mut self, csock: CsockId, psock: PsockId, len: usize, memory: &mut M) -> bool {
-        let start = self.psocks[psock.index()].buffer.filled().start;
-        let message = Message { bytes: start..start + len, charge: charge(len) };
+        let message = self.first_of(psock, len);
         self.queue_message(csock, (Region::Psock(psock), message), memory)
     }
 
@@ -78,20 +90,26 @@ impl MuxState {
             return;
         }
         while let Some(head) = self.held.head(memory.region(Region::Held)) {
-            if !self.queue_message(csock, (Region::Held, head), memory) {
+            if !self.has_room(csock, head.bytes.len(), memory) {
                 return;
             }
             self.held.pop(memory.region(Region::Held));
+            in_order();
+            self.queue_message(csock, (Region::Held, head), memory);
         }
         while let Some(psock) = self.ready.first() {
             let len = self.psocks[psock.index()].ready as usize;
-            if !self.queue_cut(csock, psock, len, memory) {
+            if !self.has_room(csock, len, memory) {
                 return;
             }
+            let message = self.first_of(psock, len);
             self.ready.remove(psock);
             let state = &mut self.psocks[psock.index()];
-            state.buffer.consume(len);
             state.ready = 0;
+            in_order();
+            state.buffer.consume(len);
+            in_order();
+            self.queue_message(csock, (Region::Psock(psock), message), memory);
             self.work.resumed.insert(psock);
         }
         self.receivers.push_back(csock);
@@ -103,19 +121,21 @@ impl MuxState {
         let mut target = None;
         while let Some(head) = self.csocks[csock.index()].rx.head(memory.region(from)) {
             target = target.or_else(|| self.next_receiver(None));
-            let Some(receiver) = target else {
-                let charge = head.charge;
-                if !self.held.push_from(memory, Region::Held, (from, head.bytes), charge) {
-                    break;
-                }
-                self.csocks[csock.index()].rx.pop(memory.region(from));
-                continue;
-            };
-            if self.queue_message(receiver, (from, head), memory) {
-                self.csocks[csock.index()].rx.pop(memory.region(from));
-            } else {
+            if let Some(receiver) = target
+                && !self.has_room(receiver, head.bytes.len(), memory)
+            {
                 self.receivers.remove(receiver);
                 target = None;
+                continue;
+            }
+            if target.is_none() && !self.held.fits(memory.region(Region::Held).len(), head.bytes.len()) {
+                break;
+            }
+            self.csocks[csock.index()].rx.pop(memory.region(from));
+            in_order();
+            match target {
+                Some(receiver) => _ = self.queue_message(receiver, (from, head), memory),
+                None => _ = self.held.push_from(memory, Region::Held, (from, head.bytes), head.charge),
             }
         }
         self.note_if_empty(csock);

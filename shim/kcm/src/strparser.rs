@@ -126,7 +126,7 @@ impl Strparser {
                 Err(error) => return Cut::Error(error),
             }
             if bytes.len() < self.full_len as usize {
-                self.uncounted += (bytes.len() - self.taken()) as u64;
+                self.uncounted += bytes.len().saturating_sub(self.taken()) as u64;
                 self.wait(bytes.len(), look);
                 return Cut::More;
             }
@@ -139,7 +139,7 @@ impl Strparser {
         }
         let length = self.full_len as usize;
         stats.rx_msgs += 1;
-        *self = Self { uncounted: self.uncounted + (length - self.taken()) as u64, ..Self::NEW };
+        *self = Self { uncounted: self.uncounted + length.saturating_sub(self.taken()) as u64, ..Self::NEW };
         Cut::Message(length)
     }
 
@@ -195,7 +195,23 @@ impl Strparser {
 
     /// All that was shown of the message is taken.
     fn take(&mut self, shown: usize) {
-        self.uncounted += (shown - self.taken()) as u64;
+        self.uncounted += shown.saturating_sub(self.taken()) as u64;
         self.taken = shown as u32;
+    }
+
+    /// Whether this can be, with messages of at most `longest` bytes; if so it counts nothing twice.
+    pub(crate) fn repair(&mut self, longest: u32) -> bool {
+        self.uncounted = 0;
+        let known = self.full_len == 0 || self.taken < self.full_len && 0 < self.taken && self.full_len <= longest;
+        known && self.taken <= longest && (self.deadline == 0 || self.taken > 0) && !(self.stopped && self.taken > 0)
+    }
+}
+
+#[cfg(test)]
+impl Strparser {
+    /// Wrong numbers.
+    pub(crate) fn scramble(&mut self, mut random: impl FnMut() -> u64) {
+        (self.deadline, self.uncounted, self.stopped) = (random(), random(), random() & 1 == 0);
+        (self.full_len, self.taken, self.left) = (random() as u32, random() as u32, random() as u32);
     }
 }

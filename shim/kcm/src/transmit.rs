@@ -19,6 +19,7 @@ use crate::errno::{EAGAIN, EPIPE};
 use crate::id::{CsockId, PsockId};
 use crate::mux::MuxState;
 use crate::outside::{Outside, Region, Regions, Tcp};
+use crate::repair::in_order;
 
 /// Messages that one write gathers.
 const GATHERED: usize = 64;
@@ -135,20 +136,32 @@ impl MuxState {
                 *part = &region[message.bytes];
                 count += 1;
             }
+            if count == 0 {
+                break;
+            }
             parts[0] = parts[0].get(from.sent as usize..).unwrap_or_default();
-            let sent = match outside.tcp.write(psock, &parts[..count]) {
+            (from.writing, to.writing) = (count as u16, true);
+            in_order();
+            let written = outside.tcp.write(psock, &parts[..count]);
+            if let Ok(sent) = written {
+                to.stats.tx_bytes += sent as u64;
+                from.sent += sent as u32;
+                while let Some(head) = from.tx.head(region)
+                    && from.sent as usize >= head.bytes.len()
+                {
+                    from.sent -= head.bytes.len() as u32;
+                    from.tx.pop(region);
+                    in_order();
+                    from.writing = from.writing.saturating_sub(1);
+                    to.stats.tx_msgs += 1;
+                }
+            }
+            in_order();
+            (from.writing, to.writing) = (0, false);
+            match written {
                 Err(EAGAIN) => return Written::Stalled,
                 Ok(0) | Err(_) => return Written::Failed,
-                Ok(sent) => sent,
-            };
-            to.stats.tx_bytes += sent as u64;
-            from.sent += sent as u32;
-            while let Some(head) = from.tx.head(region)
-                && from.sent as usize >= head.bytes.len()
-            {
-                from.sent -= head.bytes.len() as u32;
-                from.tx.pop(region);
-                to.stats.tx_msgs += 1;
+                Ok(_) => {}
             }
         }
         from.sent = 0;
@@ -169,7 +182,7 @@ impl MuxState {
         Some(psock)
     }
 
-    fn bind(&mut self, csock: CsockId, psock: PsockId) {
+    pub(crate) fn bind(&mut self, csock: CsockId, psock: PsockId) {
         self.csocks[csock.index()].tx_psock = u16::from(psock.0) + 1;
         let state = &mut self.psocks[psock.index()];
         state.tx_csock = u16::from(csock.0) + 1;
@@ -196,7 +209,7 @@ impl MuxState {
     }
 
     /// The psock is not to be sent on again.
-    fn abort(&mut self, psock: PsockId) {
+    pub(crate) fn abort(&mut self, psock: PsockId) {
         let state = &mut self.psocks[psock.index()];
         state.tx_stopped = true;
         state.stats.tx_aborts += 1;
@@ -204,10 +217,12 @@ impl MuxState {
     }
 }
 
-fn csock(link: u16) -> Option<CsockId> {
+/// The csock that a psock is linked to.
+pub(crate) fn csock(link: u16) -> Option<CsockId> {
     u8::try_from(link.checked_sub(1)?).ok().map(CsockId)
 }
 
-fn psock(link: u16) -> Option<PsockId> {
+/// The psock that a csock is linked to.
+pub(crate) fn psock(link: u16) -> Option<PsockId> {
     u8::try_from(link.checked_sub(1)?).ok().map(PsockId)
 }

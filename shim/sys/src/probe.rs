@@ -100,7 +100,8 @@ mod tests {
             assert_eq!(libc::munmap(start.add(3 * page).cast(), page), 0);
             start
         };
-        for (n, [read, write]) in [[true, true], [true, false], [false, false], [false, false]].into_iter().enumerate() {
+        for (n, [read, write]) in [[true, true], [true, false], [false, false], [false, false]].into_iter().enumerate()
+        {
             let at = start.wrapping_add(n * page + 5);
             for _ in 0..2 {
                 assert_eq!(may(Access::Read, at, 8), read, "page {n}");

@@ -1,7 +1,10 @@
 //! A mux with memory and TCP sockets that are vectors, and its descriptors as they would poll.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::rc::Rc;
 
 use preloop_kcm::errno::{EAGAIN, Errno};
 use preloop_kcm::members::{Detached, Options};
@@ -15,13 +18,33 @@ const REGION: usize = 1 << 20;
 /// SO_RCVBUF and SO_SNDBUF as they are by default.
 pub const BUFFER: u32 = 212_992;
 
+/// How many calls out of the core there are until its process is killed; 0 for never.
+#[derive(Clone, Default)]
+pub struct Fuse(pub Rc<Cell<u32>>);
+
+/// What a killed process unwinds with.
+pub struct Killed;
+
+impl Fuse {
+    fn burn(&self) {
+        if self.0.get() > 0 {
+            self.0.set(self.0.get() - 1);
+            if self.0.get() == 0 {
+                resume_unwind(Box::new(Killed));
+            }
+        }
+    }
+}
+
 pub struct Memory {
     pub bytes: usize,
+    pub fuse: Fuse,
     regions: BTreeMap<Region, Vec<u8>>,
 }
 
 impl Regions for Memory {
     fn region(&mut self, which: Region) -> &mut [u8] {
+        self.fuse.burn();
         let len = if which == Region::Held { 8 * self.bytes } else { self.bytes };
         self.regions.entry(which).or_insert_with(|| vec![0; len])
     }
@@ -30,6 +53,7 @@ impl Regions for Memory {
         assert_ne!(source, target);
         let bytes = self.region(source)[from].to_vec();
         self.region(target)[at..at + bytes.len()].copy_from_slice(&bytes);
+        self.fuse.burn();
     }
 }
 
@@ -59,7 +83,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             incoming: VecDeque::new(),
             piece: usize::MAX,
@@ -81,10 +105,11 @@ impl Wire {
 }
 
 #[derive(Default)]
-pub struct Wires(pub BTreeMap<u8, Wire>);
+pub struct Wires(pub BTreeMap<u8, Wire>, pub Fuse);
 
 impl Wires {
     pub fn of(&mut self, psock: PsockId) -> &mut Wire {
+        self.1.burn();
         self.0.get_mut(&psock.0).expect("the psock is attached")
     }
 }
@@ -111,6 +136,7 @@ impl Tcp for Wires {
         wire.incoming.drain(..n);
         wire.come -= n;
         wire.peeked = 0;
+        self.1.burn();
     }
 
     fn available(&mut self, psock: PsockId) -> usize {
@@ -133,6 +159,7 @@ impl Tcp for Wires {
         }
         wire.room -= n;
         wire.written.extend(&all[..n]);
+        self.1.burn();
         Ok(n)
     }
 
@@ -193,10 +220,11 @@ impl Default for World {
 
 impl World {
     pub fn new() -> Self {
+        let fuse = Fuse::default();
         Self {
             mux: Box::new(MuxState::NEW),
-            memory: Memory { bytes: REGION, regions: BTreeMap::new() },
-            tcp: Wires::default(),
+            memory: Memory { bytes: REGION, fuse: fuse.clone(), regions: BTreeMap::new() },
+            tcp: Wires(BTreeMap::new(), fuse),
             now: 1,
             tokens: Vec::new(),
             flushed: Vec::new(),

@@ -199,7 +199,8 @@ impl Mux {
         }
         let mut locked = self.memory.lock();
         if locked.owner_died() {
-            let (_state, _memory) = locked.parts();
+            let (state, mut memory) = locked.parts();
+            state.repair(&mut memory);
         }
         let mut entered = Entered { local: self.local(), locked, mux: self };
         let members = self.header().members.load(Ordering::Acquire);

@@ -87,7 +87,8 @@ pub fn remember(mux: &Mux) {
 
 /// What TCP has queued. It tells bytes, not segments: where there are any, one.
 fn queues(tcp: Fd) -> TcpQueues {
-    let [received, sent] = [libc::FIONREAD, libc::TIOCOUTQ].map(|request| call::int_ioctl(tcp, request).unwrap_or(0) > 0);
+    let [received, sent] =
+        [libc::FIONREAD, libc::TIOCOUTQ].map(|request| call::int_ioctl(tcp, request).unwrap_or(0) > 0);
     let (rmem, wmem) = call::socket_memory(tcp);
     TcpQueues { recv_q: received.into(), rmem, send_q: sent.into(), smem: wmem.saturating_add(1) }
 }

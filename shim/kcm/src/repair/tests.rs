@@ -1,0 +1,358 @@
+//! Processes that are killed wherever they call out of the core.
+
+mod scramble;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use proptest::prelude::*;
+
+use crate::receive::MSG_EOR;
+use crate::send::{MSG_BATCH, MSG_MORE};
+use crate::world::{Buffers, Killed, World};
+use crate::{CsockId, Kind, MuxState, PsockId};
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// So many messages come, and a part of another.
+    Arrive(u8, u32, usize),
+    /// The same while a call with so many buffers waits on a csock.
+    ArriveFor(u8, u8, usize),
+    Receive(u8),
+    Disable(u8),
+    Enable(u8),
+    Clone(bool),
+    Close(u8),
+    Attach,
+    Unattach(u8),
+    Send(u8, i32),
+    PeerReads(u8, usize),
+    ReceiveBuffer(u8, u32),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let flags = prop_oneof![Just(MSG_EOR), Just(MSG_MORE), Just(MSG_BATCH | MSG_EOR)];
+    prop_oneof![
+        8 => (0..3u8, 0..8u32, 0..40usize).prop_map(|(a, b, c)| Op::Arrive(a, b, c)),
+        3 => (0..3u8, 0..4u8, 1..6usize).prop_map(|(a, b, c)| Op::ArriveFor(a, b, c)),
+        12 => (0..4u8).prop_map(Op::Receive),
+        3 => (0..4u8).prop_map(Op::Disable),
+        3 => (0..4u8).prop_map(Op::Enable),
+        1 => any::<bool>().prop_map(Op::Clone),
+        1 => (0..4u8).prop_map(Op::Close),
+        1 => Just(Op::Attach),
+        1 => (0..3u8).prop_map(Op::Unattach),
+        10 => (0..4u8, flags).prop_map(|(a, b)| Op::Send(a, b)),
+        4 => (0..3u8, 0..500usize).prop_map(|(a, b)| Op::PeerReads(a, b)),
+        2 => (0..4u8, 1..9000u32).prop_map(|(a, b)| Op::ReceiveBuffer(a, b)),
+    ]
+}
+
+/// A message that says what it is.
+fn content(source: u32, seq: u32) -> Vec<u8> {
+    let len = 12 + (source * 7 + seq * 13) % 50;
+    let mut bytes: Vec<u8> = [len - 4, source, seq].iter().flat_map(|n| n.to_be_bytes()).collect();
+    bytes.extend((12..len).map(|at| (source + 3 * seq + at) as u8));
+    bytes
+}
+
+/// Messages at the start of `bytes` with the number of their source, and what is left behind them.
+fn parse(mut bytes: &[u8]) -> (Vec<(u32, u32)>, &[u8]) {
+    let mut all = Vec::new();
+    while bytes.len() >= 12 {
+        let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let whole = content(number(4), number(8));
+        if bytes.len() < whole.len() {
+            break;
+        }
+        assert_eq!(bytes[..whole.len()], whole, "a message is torn");
+        all.push((number(4), number(8)));
+        bytes = &bytes[whole.len()..];
+    }
+    (all, bytes)
+}
+
+/// Where messages come from: a psock's other end, or a csock.
+#[derive(Default, Clone, Copy)]
+struct Stream {
+    id: u32,
+    made: u32,
+    /// Bytes of the next one.
+    part: usize,
+}
+
+#[derive(Default)]
+struct Run {
+    world: World,
+    streams: BTreeMap<u8, Stream>,
+    senders: BTreeMap<u8, Stream>,
+    sources: u32,
+    received: Vec<(u32, u32)>,
+    out: Vec<(u32, u32)>,
+    /// Beginnings of messages that the other ends have.
+    wires: BTreeMap<u8, Vec<u8>>,
+    kills: u32,
+}
+
+impl Run {
+    fn new() -> Self {
+        let mut run = Self::default();
+        run.run(&Op::Clone(false));
+        run.run(&Op::Clone(true));
+        run.run(&Op::Attach);
+        run.run(&Op::Attach);
+        run
+    }
+
+    /// Does it, and if its process is killed at the `kill`th call, what the next one does.
+    fn run_or_die(&mut self, op: &Op, kill: u32) {
+        let fuse = self.world.memory.fuse.0.clone();
+        fuse.set(kill);
+        let done = catch_unwind(AssertUnwindSafe(|| self.run(op)));
+        fuse.set(0);
+        if let Err(cause) = done {
+            assert!(cause.is::<Killed>(), "it panicked by itself");
+            self.kills += 1;
+            self.repair();
+        }
+    }
+
+    fn repair(&mut self) {
+        let World { mux, memory, tokens, .. } = &mut self.world;
+        mux.repair(memory);
+        tokens.retain(|csock| mux.open.contains(*csock));
+        let once = mux.clone();
+        mux.repair(memory);
+        assert_same(&once, mux);
+        // Nobody would end what it had begun.
+        for csock in mux.csocks.iter_mut().filter(|csock| csock.open) {
+            csock.tx.discard(csock.open_len as usize);
+            (csock.open, csock.open_len) = (false, 0);
+        }
+        let (open, attached) = (mux.open, mux.attached);
+        self.senders.retain(|csock, _| open.contains(CsockId(*csock)));
+        self.streams.retain(|psock, _| attached.contains(PsockId(*psock)));
+        // What the killed one was about to close, or had just made, belongs to nobody.
+        for csock in open.iter().filter(|id| !self.senders.contains_key(&id.0)).collect::<Vec<_>>() {
+            self.world.close(csock);
+        }
+        for psock in attached.iter().filter(|id| !self.streams.contains_key(&id.0)).collect::<Vec<_>>() {
+            self.world.unattach(psock);
+        }
+        self.world.settle();
+    }
+
+    fn run(&mut self, op: &Op) {
+        let open = |csock: &u8| self.world.mux.open.contains(CsockId(*csock));
+        let attached = |psock: &u8| self.world.mux.attached.contains(PsockId(*psock));
+        match op {
+            Op::Arrive(psock, count, part) if attached(psock) => {
+                self.come(*psock, *count, *part);
+                self.world.pull(PsockId(*psock));
+            }
+            Op::ArriveFor(psock, csock, left) if attached(psock) && open(csock) => {
+                self.come(*psock, 6, 0);
+                if self.world.mux.messages(CsockId(*csock)) == 0 {
+                    let mut sink = Buffers { size: 1000, left: *left, got: Vec::new() };
+                    let pulled =
+                        AssertUnwindSafe(|| self.world.pull_into(PsockId(*psock), Some(CsockId(*csock)), &mut sink));
+                    let killed = catch_unwind(pulled).err();
+                    for (bytes, _) in sink.got {
+                        self.received.extend(parse(&bytes).0);
+                    }
+                    if let Some(killed) = killed {
+                        resume_unwind(killed);
+                    }
+                    self.world.settle();
+                } else {
+                    self.world.pull(PsockId(*psock));
+                }
+            }
+            Op::Receive(csock) if open(csock) => _ = self.receive(*csock),
+            Op::Disable(csock) if open(csock) => self.world.disable(CsockId(*csock)),
+            Op::Enable(csock) if open(csock) => self.world.enable(CsockId(*csock)),
+            Op::Clone(seqpacket) if self.senders.len() < 4 => {
+                let csock = self.world.open(if *seqpacket { Kind::SeqPacket } else { Kind::Dgram });
+                let source = self.source();
+                self.senders.insert(csock.0, source);
+            }
+            Op::Close(csock) if open(csock) && self.senders.len() > 1 => {
+                self.senders.remove(csock);
+                self.world.close(CsockId(*csock));
+            }
+            Op::Attach if self.streams.len() < 3 => {
+                let psock = self.world.attach();
+                self.world.tcp.of(psock).room = 500;
+                let source = self.source();
+                self.streams.insert(psock.0, source);
+            }
+            Op::Unattach(psock) if attached(psock) => {
+                self.forget_stream(*psock);
+                self.world.unattach(PsockId(*psock));
+            }
+            Op::Send(csock, flags) if open(csock) => self.send(*csock, *flags),
+            Op::PeerReads(psock, room) if attached(psock) => self.peer_reads(*psock, *room),
+            Op::ReceiveBuffer(csock, bytes) if open(csock) => {
+                self.world.mux.set_receive_buffer(CsockId(*csock), *bytes);
+            }
+            _ => {}
+        }
+    }
+
+    fn source(&mut self) -> Stream {
+        self.sources += 1;
+        Stream { id: self.sources, ..Stream::default() }
+    }
+
+    /// The other end sends `count` messages and the beginning of another.
+    fn come(&mut self, psock: u8, count: u32, part: usize) {
+        let stream = self.streams.get_mut(&psock).expect("it is attached");
+        let last = stream.made + count;
+        let mut bytes: Vec<u8> = (stream.made..=last).flat_map(|seq| content(stream.id, seq)).collect();
+        let whole = bytes.len() - content(stream.id, last).len();
+        let end = (whole + part).min(bytes.len() - 1).max(stream.part);
+        bytes.truncate(end);
+        let new = bytes.split_off(stream.part);
+        (stream.made, stream.part) = (last, end - whole);
+        self.world.tcp.0.get_mut(&psock).expect("it is attached").incoming.extend(new);
+    }
+
+    /// The stream is not looked at any more.
+    fn forget_stream(&mut self, psock: u8) {
+        self.collect();
+        self.wires.remove(&psock);
+        self.streams.remove(&psock);
+    }
+
+    /// What a call had got when it was killed counts as received.
+    fn receive(&mut self, csock: u8) -> bool {
+        let World { mux, memory, .. } = &mut self.world;
+        let mut bytes = Vec::new();
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            mux.receive(CsockId(csock), 1000, 0, memory, |from| {
+                bytes.extend(from);
+                Ok(())
+            })
+        }));
+        let (messages, rest) = parse(&bytes);
+        assert!(messages.len() <= 1 && rest.is_empty(), "a message is torn");
+        self.received.extend(messages);
+        let received = done.unwrap_or_else(|killed| resume_unwind(killed)).is_ok();
+        self.world.settle();
+        received
+    }
+
+    /// A message in one call, or in two for MSG_MORE.
+    fn send(&mut self, csock: u8, flags: i32) {
+        let Stream { id, made, .. } = self.senders[&csock];
+        let dgram = self.world.mux.csocks[usize::from(csock)].kind == Kind::Dgram;
+        let bytes = content(id, made);
+        let (head, tail) = bytes.split_at(if flags == MSG_MORE { 5 } else { 0 });
+        // It is another one's number if this call is killed.
+        self.senders.get_mut(&csock).expect("it is open").made += 1;
+        if !head.is_empty() {
+            self.world.send(CsockId(csock), head, if dgram { MSG_MORE } else { 0 }).expect("there is room");
+        }
+        self.world.send(CsockId(csock), tail, flags & !MSG_MORE | MSG_EOR).expect("there is room");
+    }
+
+    fn peer_reads(&mut self, psock: u8, room: usize) {
+        self.collect();
+        let id = PsockId(psock);
+        self.world.tcp.of(id).room = room;
+        if self.world.mux.stalled(id) {
+            let (mux, mut outside) = self.world.outside();
+            mux.writable(id, &mut outside);
+        }
+        self.world.settle();
+    }
+
+    /// Takes what the other ends have got.
+    fn collect(&mut self) {
+        for psock in self.streams.keys() {
+            let wire = self.world.tcp.0.get_mut(psock).expect("it is attached");
+            let got = self.wires.entry(*psock).or_default();
+            got.append(&mut wire.written);
+            let (messages, rest) = parse(got);
+            self.out.extend(messages);
+            *got = rest.to_vec();
+        }
+    }
+
+    /// Lets everything through; each message comes once at most. The answer is how many did not come, though nothing
+    /// happened to their connection, and how many of csocks that are open did not leave.
+    fn finish(mut self) -> (u32, u32) {
+        for csock in self.world.mux.open.iter() {
+            self.world.mux.set_receive_buffer(csock, u32::MAX);
+            self.world.enable(csock);
+        }
+        while self.world.mux.open.iter().any(|csock| self.receive(csock.0)) {}
+        let ended = |psock: u8| self.world.mux.receiving_ended(PsockId(psock));
+        let streams: Vec<Stream> =
+            self.streams.iter().filter(|(psock, _)| !ended(**psock)).map(|(_, stream)| *stream).collect();
+        let came = |stream: &Stream| self.received.iter().filter(|(id, _)| *id == stream.id).count() as u32;
+        let missing = streams.iter().map(|stream| stream.made - came(stream)).sum();
+        self.run(&Op::Unattach(2));
+        self.run(&Op::Attach);
+        for csock in self.world.mux.open.iter() {
+            _ = self.world.send(csock, &[], MSG_EOR);
+        }
+        let attached: Vec<u8> = self.streams.keys().copied().collect();
+        attached.iter().for_each(|psock| self.peer_reads(*psock, usize::MAX));
+        self.collect();
+        for all in [&mut self.received, &mut self.out] {
+            let count = all.len();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), count, "a message came twice");
+        }
+        let left = |sender: u32| self.out.iter().filter(|(id, _)| *id == sender).count() as u32;
+        let stuck = self.senders.values().map(|sender| sender.made - left(sender.id)).sum();
+        (missing, stuck)
+    }
+}
+
+/// But for what is left to do.
+fn assert_same(one: &MuxState, other: &MuxState) {
+    one.csocks.iter().zip(&other.csocks).for_each(|(one, other)| assert_eq!(one, other));
+    one.psocks.iter().zip(&other.psocks).for_each(|(one, other)| assert_eq!(one, other));
+    assert_eq!((one.open, one.attached, one.to_write), (other.open, other.attached, other.to_write));
+    assert!(one.receivers.iter().eq(other.receivers.iter()) && one.senders.iter().eq(other.senders.iter()));
+    assert!(one.ready.iter().eq(other.ready.iter()) && one.available.iter().eq(other.available.iter()));
+    assert_eq!((one.held, one.stats, one.gone), (other.held, other.stats, other.gone));
+}
+
+/// What operations do and a kill may undo.
+fn run(ops: &[(Op, u32)]) -> (u32, u32, u32) {
+    let mut run = Run::new();
+    for (op, kill) in ops {
+        run.run_or_die(op, *kill);
+        if *kill == 0 {
+            let before = run.world.mux.clone();
+            run.world.mux.repair(&mut run.world.memory);
+            assert_same(&before, &run.world.mux);
+            run.world.settle();
+        }
+        run.collect();
+    }
+    let kills = run.kills;
+    let (missing, stuck) = run.finish();
+    (kills, missing, stuck)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn a_whole_state_stays_as_it_is(ops in prop::collection::vec(op().prop_map(|op| (op, 0)), 1..60)) {
+        prop_assert_eq!(run(&ops), (0, 0, 0));
+    }
+
+    #[test]
+    fn whoever_is_killed_loses_little_and_doubles_nothing(
+        ops in prop::collection::vec((op(), prop_oneof![2 => Just(0), 1 => 1..12u32, 1 => 1..40u32]), 1..60)
+    ) {
+        let (kills, missing, stuck) = run(&ops);
+        prop_assert!(missing <= kills, "{missing} messages of whole connections lost by {kills} kills");
+        prop_assert!(stuck <= 64 * kills, "{stuck} messages lost by {kills} kills");
+    }
+}
