@@ -16,7 +16,7 @@
 //!
 //! Lists are linked anew, reservations that are not mutual are dropped, and all is left to be done outside that a dead
 //! process may have taken upon itself: tokens, edges, sockets to read and to wait for. Of a state that is whole nothing
-//! else is changed.
+//! else is changed. Whoever repairs may be killed too: the next one repairs what is left then.
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -24,7 +24,7 @@ use crate::buffer::Buffer;
 use crate::errno::EPIPE;
 use crate::id::{CsockId, Id, PsockId};
 use crate::list::Fifo;
-use crate::mux::{CSOCK, MuxState, PSOCK};
+use crate::mux::{CSOCK, Csock, MuxState, PSOCK};
 use crate::outside::{Region, Regions};
 use crate::queue::{Queue, RECORD};
 use crate::transmit::{csock, psock};
@@ -63,10 +63,11 @@ impl MuxState {
         let longest = u32::try_from(len.saturating_sub(RECORD)).unwrap_or(u32::MAX);
         let sound = state.strp.repair(longest) && (state.ready == 0 || state.strp.taken() == 0);
         let kept = state.strp.taken().max(state.ready as usize);
-        if core::mem::take(&mut state.dealing) || !sound || kept > state.buffer.len() {
+        if state.dealing || !sound || kept > state.buffer.len() {
             state.strp.stop();
-            (state.buffer, state.ready) = (Buffer::EMPTY, 0);
-            self.post(psock, EPIPE);
+            (state.buffer, state.ready, state.posted) = (Buffer::EMPTY, 0, EPIPE);
+            in_order();
+            state.dealing = false;
         } else {
             state.buffer.truncate_by(state.buffer.len() - kept);
         }
@@ -77,8 +78,7 @@ impl MuxState {
         let state = &mut self.csocks[csock.index()];
         if !self.open.contains(csock) {
             // What it had received goes to others yet.
-            let rx = core::mem::replace(state, CSOCK).rx;
-            state.rx = rx;
+            *state = Csock { rx: state.rx, ..CSOCK };
         }
         if state.rx != Queue::EMPTY {
             state.rx.repair_whole(memory.region(Region::Received(csock)));
@@ -94,8 +94,10 @@ impl MuxState {
             if state.writing > 0 || state.sent > 0 && state.sent as usize >= head {
                 state.sent = UNKNOWN;
             }
-            for _ in 0..state.writing {
+            while state.writing > 0 {
                 state.tx.pop(region);
+                in_order();
+                state.writing -= 1;
             }
         }
         state.writing = 0;
@@ -131,9 +133,11 @@ impl MuxState {
 
     /// The other side of that. A psock that was being written to is stopped.
     fn repair_reserved(&mut self, psock: PsockId) {
-        if core::mem::take(&mut self.psocks[psock.index()].writing) && !self.psocks[psock.index()].tx_stopped {
+        if self.psocks[psock.index()].writing && !self.psocks[psock.index()].tx_stopped {
             self.abort(psock);
+            in_order();
         }
+        self.psocks[psock.index()].writing = false;
         let state = &self.psocks[psock.index()];
         let mutual =
             csock(state.tx_csock).is_some_and(|csock| self.csocks[csock.index()].tx_psock == u16::from(psock.0) + 1);

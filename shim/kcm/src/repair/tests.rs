@@ -113,6 +113,12 @@ impl Run {
         if let Err(cause) = done {
             assert!(cause.is::<Killed>(), "it panicked by itself");
             self.kills += 1;
+            // The next one is killed while it repairs.
+            fuse.set(kill);
+            let World { mux, memory, .. } = &mut self.world;
+            let repaired = catch_unwind(AssertUnwindSafe(|| mux.repair(memory)));
+            self.kills += u32::from(repaired.is_err());
+            fuse.set(0);
             self.repair();
         }
     }
