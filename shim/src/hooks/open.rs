@@ -24,19 +24,24 @@ fn open_file(file: File, flags: c_int) -> c_int {
 }
 
 macro_rules! hooks {
-    ($( $(#[$doc:meta])* $name:ident($($dir:ident, )? path, flags $(, $mode:ident)?); )*) => {
+    ($( $(#[$doc:meta])* $name:ident([$($dir:ident)?] [$($mode:ident)?]); )*) => {
         $(
         $(#[$doc])*
         ///
         /// # Safety
         /// As in C. The mode is passed on as it came, whether the call needs it or not.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name($($dir: c_int, )? path: *const c_char, flags: c_int $(, $mode: c_uint)?) -> c_int {
+        pub unsafe extern "C" fn $name(
+            $($dir: c_int,)?
+            path: *const c_char,
+            flags: c_int,
+            $($mode: c_uint,)?
+        ) -> c_int {
             // SAFETY: the program's path, and its own call.
             unsafe {
                 match named(path) {
                     Some(file) => open_file(file, flags),
-                    None => real::$name($($dir, )? path, flags $(, $mode)?),
+                    None => real::$name($($dir,)? path, flags $(, $mode)?),
                 }
             }
         }
@@ -46,21 +51,21 @@ macro_rules! hooks {
 
 hooks! {
     /// open(2).
-    open(path, flags, mode);
+    open([] [mode]);
     /// open64, the name that programs with 64-bit offsets use.
-    open64(path, flags, mode);
+    open64([] [mode]);
     /// openat(2).
-    openat(dir, path, flags, mode);
+    openat([dir] [mode]);
     /// openat64, the name that programs with 64-bit offsets use.
-    openat64(dir, path, flags, mode);
+    openat64([dir] [mode]);
     /// The fortified open of glibc.
-    __open_2(path, flags);
+    __open_2([] []);
     /// The fortified open64 of glibc.
-    __open64_2(path, flags);
+    __open64_2([] []);
     /// The fortified openat of glibc.
-    __openat_2(dir, path, flags);
+    __openat_2([dir] []);
     /// The fortified openat64 of glibc.
-    __openat64_2(dir, path, flags);
+    __openat64_2([dir] []);
 }
 
 /// # Safety

@@ -2,7 +2,6 @@
 
 use super::mux::Mux;
 use super::registry;
-use core::fmt::Write;
 use preloop_kcm::proc::{TcpQueues, header, show_statistics};
 use preloop_kcm::stats::{MuxStats, PsockStats};
 use preloop_sys::unix::Inner;
