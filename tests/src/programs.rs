@@ -62,10 +62,13 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libfaketime.so.1", "libfaketime"),
     ("libstdbuf.so", "coreutils"),
     (LOADER_32, "gcc-multilib"),
+    (LIBBPF, "libbpf-dev"),
 ];
 
 /// Where the C library for 32-bit programs of this machine is, its loader is too.
 const LOADER_32: &str = "ld-linux.so.2";
+/// What programs for libbpf are compiled with.
+const LIBBPF: &str = "/usr/include/bpf/libbpf.h";
 
 /// Suites of the end-to-end tests and the programs without which they cannot run.
 pub const SUITES: &[(&str, &[&str])] = &[
@@ -111,6 +114,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     #[cfg(target_arch = "x86_64")]
     ("narrow", &["python3", "gcc", LOADER_32]),
     ("limits", &["python3"]),
+    ("bpf", &["cc", LIBBPF]),
     ("soak", &["python3"]),
 ];
 
