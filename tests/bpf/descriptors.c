@@ -1,6 +1,8 @@
 /* What descriptors of programs and maps are: information, duplicates, fork, exec. */
 #include "facts.h"
 
+#include <pthread.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -149,6 +151,66 @@ static int through_a_socket(int fd)
     return got;
 }
 
+/* Maps that are closed again take no memory, and those that stay are not forgotten over them. */
+static void many(void)
+{
+    const struct rlimit gigabyte = {1 << 30, 1 << 30};
+    uint32_t key = 0, value = 5;
+    int kept = map_of(BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0), failed = 0;
+    element(BPF_MAP_UPDATE_ELEM, kept, &key, &value, 0);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        setrlimit(RLIMIT_AS, &gigabyte);
+        for (int i = 0; i < 300; i++) {
+            int map = map_of(BPF_MAP_TYPE_ARRAY, 4, i % 3 ? 64 : 15 << 20, 1, 0);
+            failed += map < 0 || close(map) < 0;
+        }
+        value = 0;
+        const char *looked = element(BPF_MAP_LOOKUP_ELEM, kept, &key, &value, 0);
+        fact("three hundred maps", "%d failed, before them %s %u", failed, looked, value);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    close(kept);
+}
+
+static void *update_for_ever(void *map)
+{
+    for (uint32_t key = 0;; key++)
+        element(BPF_MAP_UPDATE_ELEM, *(int *)map, &(uint32_t){key % 8}, &key, 0);
+    return NULL;
+}
+
+/* What a thread does to maps at that moment keeps no child from using them. */
+static int forks_of_a_busy_process(int map)
+{
+    enum { forks = 200 };
+    int failed = 0;
+    fflush(stdout);
+    pid_t busy = fork();
+    if (busy == 0) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, update_for_ever, &map);
+        for (int i = 0; i < forks; i++) {
+            int status = -1;
+            pid_t child = fork();
+            if (child == 0) {
+                uint32_t key = 1, value;
+                alarm(10);
+                int unusual = strcmp(element(BPF_MAP_UPDATE_ELEM, map, &key, &key, 0), "0") != 0 ||
+                              strcmp(element(BPF_MAP_LOOKUP_ELEM, map, &key, &value, 0), "0") != 0;
+                _exit(unusual || looks_up(map) < 0);
+            }
+            waitpid(child, &status, 0);
+            failed += status != 0;
+        }
+        _exit(failed);
+    }
+    waitpid(busy, &failed, 0);
+    return WEXITSTATUS(failed);
+}
+
 void descriptors(void)
 {
     uint32_t key = 1, other = 3, value = 7;
@@ -177,14 +239,7 @@ void descriptors(void)
         _exit(1);
     }
     wait(NULL);
-    int closed[64], failed = 0;
-    for (int i = 0; i < 300; i++) {
-        closed[i % 64] = map_of(BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0);
-        failed += closed[i % 64] < 0;
-        if (i % 64 == 63)
-            for (int j = 0; j < 64; j++)
-                close(closed[j]);
-    }
-    fact("three hundred more maps", "%d failed", failed);
-    used("after them", map_twin, program_twin);
+    many();
+    used("after many", map_twin, program_twin);
+    fact("forks of a busy process", "%d failed", forks_of_a_busy_process(map_twin));
 }

@@ -114,7 +114,7 @@ fn compile(program: &str, sources: &[&str], libraries: &[&str]) -> Result<PathBu
     let target = directory.join(program);
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(programs::find("cc")?);
-    command.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror".split(' '));
+    command.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread".split(' '));
     command.args(sources.iter().map(|source| own.join("bpf").join(source)));
     if libraries.is_empty() {
         command.args(["support.c", "programs.c"].map(|source| own.join("conformance").join(source)));

@@ -53,17 +53,18 @@ impl Known {
 struct Table {
     maps: FxHashMap<Key, Arc<Known>>,
     programs: FxHashMap<u32, Arc<KernelProgram>>,
-    /// With so many entries it is time to look for some that nobody can ask for any more.
-    sweep_at: usize,
+    /// With so much in it, it is time to look for what nobody can ask for any more; see [`Table::weight`].
+    sweep_at: u64,
 }
 
-const FEW: usize = 64;
+/// Nobody looks before that.
+const LITTLE: u64 = 64;
 
 /// Held for look-ups, and for the sweep, in which files of this process are read.
 static TABLE: Mutex<Table> = Mutex::new(Table {
     maps: HashMap::with_hasher(FxBuildHasher),
     programs: HashMap::with_hasher(FxBuildHasher),
-    sweep_at: FEW,
+    sweep_at: LITTLE,
 });
 
 /// How many maps of the kernel's have a twin here.
@@ -139,17 +140,23 @@ impl Table {
         self.sweep();
     }
 
-    /// When there are many entries: forgets programs that the kernel has no more, and maps that no program and no
+    /// One for each entry, and one for each megabyte of a map.
+    fn weight(&self) -> u64 {
+        let maps = self.maps.values().map(|known| 1 + (known.map.def().bytes() >> 20));
+        self.programs.len() as u64 + maps.sum::<u64>()
+    }
+
+    /// When there is much in the table: forgets programs that the kernel has no more, and maps that no program and no
     /// descriptor of this process refers to. (One that is nowhere but in a message of SCM_RIGHTS begins anew when it
     /// comes back.)
     fn sweep(&mut self) {
-        if self.maps.len() + self.programs.len() >= self.sweep_at {
+        if self.weight() >= self.sweep_at {
             self.programs.retain(|id, _| bpf::program_exists(*id));
             let open = open();
             self.maps.retain(|key, known| {
                 open.contains(key) || Arc::strong_count(&known.map) > 1 || Arc::strong_count(known) > 1
             });
-            self.sweep_at = FEW.max(2 * (self.maps.len() + self.programs.len()));
+            self.sweep_at = LITTLE.max(2 * self.weight());
         }
         TWINS.store(self.maps.keys().filter(|key| matches!(key, Key::Kernel(_))).count(), Relaxed);
     }
