@@ -6,6 +6,8 @@ pub const ENOENT: i32 = 2;
 pub const E2BIG: i32 = 7;
 /// Not a map.
 pub const EBADF: i32 = 9;
+/// No memory.
+pub const ENOMEM: i32 = 12;
 /// The checker found an access that is never allowed.
 pub const EACCES: i32 = 13;
 /// A bad address.

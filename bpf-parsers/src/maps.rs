@@ -11,7 +11,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::errno::{E2BIG, EEXIST, EINVAL, ENOENT};
+use crate::errno::{E2BIG, EEXIST, EINVAL, ENOENT, ENOMEM};
 
 /// What a map may hold in all, in bytes of values and keys: a program in somebody else's process gets no more.
 pub const MAX_MAP_BYTES: u64 = 16 << 20;
@@ -103,7 +103,8 @@ impl Map {
     /// Makes an empty map; an array's values are zero.
     ///
     /// # Errors
-    /// `EINVAL` for sizes of zero and a key that no array has, `E2BIG` above [`MAX_KEY_BYTES`] and [`MAX_MAP_BYTES`].
+    /// `EINVAL` for sizes of zero and a key that no array has, `E2BIG` above [`MAX_KEY_BYTES`] and [`MAX_MAP_BYTES`],
+    /// `ENOMEM`.
     pub fn new(def: MapDef) -> Result<Self, i32> {
         let array_key = def.key_size == 4;
         if def.key_size == 0 || def.value_size == 0 || def.max_entries == 0 {
@@ -116,8 +117,11 @@ impl Map {
             return Err(E2BIG);
         }
         let stride = def.value_size.div_ceil(8);
-        let words = (0..stride * def.max_entries).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { def, stride, words, index: Mutex::default() })
+        let count = (stride * def.max_entries) as usize;
+        let mut words = Vec::new();
+        words.try_reserve_exact(count).map_err(|_| ENOMEM)?;
+        words.resize_with(count, || AtomicU64::new(0));
+        Ok(Self { def, stride, words: words.into(), index: Mutex::default() })
     }
 
     /// Kind and sizes.
