@@ -175,29 +175,35 @@ static void many(void)
     close(kept);
 }
 
-static void *update_for_ever(void *map)
+static void *walk_for_ever(void *map)
 {
-    for (uint32_t key = 0;; key++)
-        element(BPF_MAP_UPDATE_ELEM, *(int *)map, &(uint32_t){key % 8}, &key, 0);
+    union bpf_attr attributes;
+    uint32_t key;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.map_fd = *(uint32_t *)map;
+    attributes.next_key = ADDRESS(&key);
+    for (;;)
+        bpf_call(BPF_MAP_GET_NEXT_KEY, &attributes, 24);
     return NULL;
 }
 
 /* What a thread does to maps at that moment keeps no child from using them. */
 static int forks_of_a_busy_process(int map)
 {
-    enum { forks = 200 };
+    enum { forks = 300 };
     int failed = 0;
     fflush(stdout);
     pid_t busy = fork();
     if (busy == 0) {
-        pthread_t thread;
-        pthread_create(&thread, NULL, update_for_ever, &map);
+        pthread_t threads[3];
+        for (size_t i = 0; i < LENGTH_OF(threads); i++)
+            pthread_create(&threads[i], NULL, walk_for_ever, &map);
         for (int i = 0; i < forks; i++) {
             int status = -1;
             pid_t child = fork();
             if (child == 0) {
                 uint32_t key = 1, value;
-                alarm(10);
+                alarm(2);
                 int unusual = strcmp(element(BPF_MAP_UPDATE_ELEM, map, &key, &key, 0), "0") != 0 ||
                               strcmp(element(BPF_MAP_LOOKUP_ELEM, map, &key, &value, 0), "0") != 0;
                 _exit(unusual || looks_up(map) < 0);
