@@ -105,7 +105,7 @@ fn facts(program: &Path, world: World, user: Option<User>) -> Result<String> {
     if let Some(user) = user {
         scene.run_as(user)?;
     }
-    Ok(scene.client("env").arg(program).arg(object).run()?.stdout)
+    Ok(scene.client("env").arg("PRELOOP_SERVES=kcm").arg(program).arg(object).run()?.stdout)
 }
 
 fn compile(program: &str, sources: &[&str], libraries: &[&str]) -> Result<PathBuf> {
