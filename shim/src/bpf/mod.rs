@@ -17,7 +17,7 @@ mod log;
 mod standin;
 mod table;
 
-use preloop_parsers::{Parser, Program};
+use preloop_parsers::{Parser, Program, Rejected};
 use preloop_sys::memory::Memory;
 use preloop_sys::{Errno, Fd};
 use preloop_uapi::bpf::cmd;
@@ -61,6 +61,17 @@ pub fn program(fd: Fd) -> Result<Loaded, Errno> {
     }
 }
 
+/// Loads a parser that came as such, by name or from a process that shares the mux: with maps of its own, which hold
+/// still over fork as the others do.
+///
+/// # Errors
+/// As [`Parser::load`].
+pub fn of_parser(parser: &Parser) -> Result<Arc<Program>, Rejected> {
+    let program = parser.load()?;
+    program.maps().iter().for_each(table::enter_own);
+    Ok(Arc::new(program))
+}
+
 /// bpf(2). `at` and `size` are of the program's `union bpf_attr`; `kernel` makes the call as it stands.
 ///
 /// # Errors
@@ -69,6 +80,14 @@ pub fn call(command: i32, at: u64, size: u32, memory: Memory, kernel: &dyn Fn() 
     if !is_on() || crate::fork::is_inside() || crate::process::is_confined() {
         return kernel();
     }
+    answer(command, at, size, memory, kernel)
+}
+
+/// What [`call`] answers where the library has its say.
+///
+/// # Errors
+/// As the kernel's.
+pub fn answer(command: i32, at: u64, size: u32, memory: Memory, kernel: &dyn Fn() -> Answer) -> Answer {
     let call = attr::Call { memory, at, size, kernel };
     match command {
         cmd::PROG_LOAD => load::load(&call),

@@ -4,7 +4,7 @@
 use super::kernel::KernelProgram;
 use super::standin::{self, Found};
 use preloop_parsers::maps::Map;
-use preloop_sys::{Errno, Fd, bpf};
+use preloop_sys::{Errno, Fd, bpf, process};
 use preloop_uapi::bpf::map_flag;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use std::collections::HashMap;
@@ -30,8 +30,8 @@ pub(super) struct Known {
 }
 
 impl Known {
-    fn new(map: Map, flags: u32) -> Arc<Self> {
-        Arc::new(Self { map: Arc::new(map), flags, frozen: AtomicBool::new(false) })
+    fn new(map: Arc<Map>, flags: u32) -> Arc<Self> {
+        Arc::new(Self { map, flags, frozen: AtomicBool::new(false) })
     }
 
     /// Whether element commands may read it.
@@ -85,10 +85,13 @@ pub fn hold<R>(during: impl FnOnce() -> R) -> R {
 }
 
 /// Enters a map.
-pub(super) fn enter(key: Key, map: Map, flags: u32) -> Arc<Known> {
-    let known = Known::new(map, flags);
-    table().enter(key, Arc::clone(&known));
-    known
+pub(super) fn enter(key: Key, map: Map, flags: u32) {
+    table().enter(key, Known::new(Arc::new(map), flags));
+}
+
+/// Enters a map that no descriptor stands for, for as long as somebody has it.
+pub(super) fn enter_own(map: &Arc<Map>) {
+    table().enter(Key::StandIn(process::random()), Known::new(Arc::clone(map), 0));
 }
 
 /// The map of this number.
@@ -105,7 +108,7 @@ pub(super) fn find_or_make(key: Key, make: impl FnOnce() -> Result<(Map, u32), E
         return Ok(known);
     }
     let (map, flags) = make()?;
-    let known = Known::new(map, flags);
+    let known = Known::new(Arc::new(map), flags);
     let mut table = table();
     // Another thread may have been faster.
     Ok(table.maps.get(&key).cloned().unwrap_or_else(|| {

@@ -43,7 +43,7 @@ mod tests {
     fn ask<const N: usize>(command: c_int, attributes: &mut [u8; N], kernel: Kernel<'_>) -> Result<usize, Errno> {
         // SAFETY: the attributes point to memory of the tests, which outlives the call.
         let memory = unsafe { Memory::of_this_call() };
-        bpf::call(command, attributes.as_mut_ptr().expose_provenance() as u64, N as u32, memory, kernel)
+        bpf::answer(command, attributes.as_mut_ptr().expose_provenance() as u64, N as u32, memory, kernel)
     }
 
     /// The kernel itself, where it lets this process, and otherwise the strict one.
@@ -136,6 +136,8 @@ mod tests {
         let loaded = program(filter).expect("loaded");
         assert_eq!([run(&loaded), run(&loaded), lookup(map)], [7, 8, 9]);
         update(map, 20, false);
+        let own = bpf::of_parser(&Parser::from_bytes(&loaded.parser).expect("a parser")).expect("loaded");
+        assert_eq!(own.run(&b""[..], &Fields::default()), Ok(7), "as it was then, and in a map of its own");
         call::close(map);
         // A program holds its maps.
         assert_eq!(run(&loaded), 20);
