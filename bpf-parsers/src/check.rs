@@ -254,11 +254,6 @@ fn check_ld_abs(at: usize, insn: Insn) -> Result<(), Rejected> {
     if insn.dst != 0 || insn.off != 0 || (!indirect && insn.src != 0) {
         return Err(malformed(at, "BPF_LD_[ABS|IND] uses reserved fields"));
     }
-    if !indirect && insn.imm < 0 {
-        let log =
-            "BPF_LD_ABS with a negative offset: a message has no link or network header (SKF_LL_OFF, SKF_NET_OFF)";
-        return Err(malformed(at, log));
-    }
     Ok(())
 }
 
