@@ -22,9 +22,16 @@ pub fn complain(variable: &str, what: &str) {
     line(tool, format_args!("Warning: {variable}={what}"));
 }
 
-/// A debug line, printed with `SMC_DEBUG=1`.
+/// A debug line about SMC, printed with `SMC_DEBUG=1`.
 pub fn debug(text: Arguments<'_>) {
     if crate::process::settings().debug {
         line("smc_run", format_args!("[{}] {text}", crate::process::pid()));
+    }
+}
+
+/// A debug line about KCM, printed with `KCM_DEBUG=1`.
+pub fn debug_kcm(text: Arguments<'_>) {
+    if crate::process::settings().kcm_debug {
+        line("kcm_run", format_args!("[{}] {text}", crate::process::pid()));
     }
 }

@@ -81,7 +81,10 @@ pub(super) fn program(fd: Fd) -> Result<Loaded, Errno> {
         return Err(Errno::EINVAL);
     }
     let Some(program) = table::remembered(info.id) else {
-        crate::log::debug(format_args!("bpf program {}: loaded elsewhere, its instructions are not known", info.id));
+        crate::log::debug_kcm(format_args!(
+            "bpf program {}: loaded elsewhere, its instructions are not known",
+            info.id
+        ));
         return Err(Errno::EINVAL);
     };
     let maps = program.maps.iter().map(|held| Ok(twin(held.0)?.1)).collect::<Result<Vec<_>, Errno>>()?;

@@ -190,7 +190,7 @@ pub(super) fn evaluable(parser: Parser, maps: &[Arc<Known>]) -> Result<Loaded, E
         maps.get(usize::try_from(index).ok()?).map(|known| Arc::clone(&known.map))
     });
     let program = program.map_err(|rejected| {
-        crate::log::debug(format_args!("bpf program {}: {rejected}", parser.name));
+        crate::log::debug_kcm(format_args!("bpf program {}: {rejected}", parser.name));
         Errno::EINVAL
     })?;
     let maps = maps.iter().map(|known| contents(&known.map)).collect();

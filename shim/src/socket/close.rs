@@ -193,4 +193,5 @@ pub fn process_ends() {
             file.leave_slot();
         }
     });
+    share::process_ends();
 }

@@ -23,6 +23,7 @@ pub fn before_fork() -> Muxes {
 impl Muxes {
     /// Runs `during` while no thread of this process is inside a mux, and none comes or goes.
     pub fn hold<R>(&self, during: impl FnOnce() -> R) -> R {
+        let _rests = pump::rest();
         let frozen: Vec<_> = self.0.iter().map(|mux| mux.local()).collect();
         let result = registry::hold(|| pump::hold(during));
         drop(frozen);

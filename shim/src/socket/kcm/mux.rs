@@ -76,6 +76,11 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Whether this thread is inside a mux, and what runs now a signal handler.
+pub fn is_inside() -> bool {
+    INSIDE.get()
+}
+
 impl Mux {
     /// Makes a mux.
     ///

@@ -2,10 +2,12 @@
 
 use super::local::Loaded;
 use crate::bpf;
+use crate::log;
 use crate::process;
 use preloop_parsers::registry;
 use preloop_sys::{Errno, Fd};
-use std::sync::Arc;
+use preloop_uapi::settings::KCM_PARSER;
+use std::fmt::Display;
 
 /// The program behind a descriptor; with -1 the one that the user named in `KCM_PARSER`.
 ///
@@ -14,9 +16,14 @@ use std::sync::Arc;
 pub fn find(fd: Fd) -> Result<Loaded, Errno> {
     match &process::settings().kcm_parser {
         Some(text) if fd == -1 => {
-            let parser = registry::find(&text.to_string_lossy(), |path| std::fs::read(path));
-            let loaded = parser.ok().and_then(|parser| Some((Arc::new(parser.load().ok()?), parser.to_bytes())));
-            loaded.ok_or(Errno::EINVAL)
+            let text = text.to_string_lossy();
+            let unusable = |why: &dyn Display| {
+                log::debug_kcm(format_args!("{KCM_PARSER}={text}: {why}"));
+                Errno::EINVAL
+            };
+            let parser = registry::find(&text, |path| std::fs::read(path)).map_err(|why| unusable(&why))?;
+            let program = bpf::of_parser(&parser).map_err(|why| unusable(&why))?;
+            Ok((program, parser.to_bytes()))
         }
         _ => bpf::program(fd).map(|loaded| (loaded.program, loaded.parser)),
     }

@@ -5,6 +5,7 @@ use super::mux::{Entered, Mux};
 use super::vault::Member;
 use super::{parser, registry, share};
 use crate::fdtable;
+use crate::log;
 use crate::process;
 use crate::socket::clc;
 use libc::{IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SO_RCVLOWAT, SOL_SOCKET};
@@ -55,6 +56,7 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
         return Err(error);
     }
     sock.mux.members_changed();
+    log::debug_kcm(format_args!("mux {}: TCP socket {} attached as psock-{}", sock.mux.number(), request.fd, psock.0));
     Ok(0)
 }
 
@@ -114,6 +116,7 @@ pub fn take_away(entered: &mut Entered<'_>, psock: PsockId) -> Result<usize, Err
     }
     entered.local.forget_psock(psock);
     mux.members_changed();
+    log::debug_kcm(format_args!("mux {}: psock-{} unattached", mux.number(), psock.0));
     Ok(0)
 }
 

@@ -2,12 +2,12 @@
 //! queues (`kstrp`, `kcmd`): it reads and sends when no call of the program is about it.
 
 use super::local::Local;
-use super::mux::Mux;
+use super::mux::{self, Mux};
 use super::registry;
 use crate::process;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call, process as sys};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The epoll set that the pump of this process sleeps in: the sets of all muxes. It belongs to the process of this number.
 struct Pump {
@@ -47,6 +47,15 @@ pub fn start(mux: &Arc<Mux>, local: &Local) -> Result<(), Errno> {
     }
 }
 
+/// Held by the pump while it is inside a mux.
+static AT_WORK: Mutex<()> = Mutex::new(());
+
+/// Keeps the pump out of all muxes while the answer lives, once it is in none: whoever is killed inside may take a message
+/// with him. `None` for a signal handler that has interrupted its own thread in there.
+pub fn rest() -> Option<MutexGuard<'static, ()>> {
+    (!mux::is_inside()).then(|| AT_WORK.lock().unwrap_or_else(|e| e.into_inner()))
+}
+
 /// The mux is no more: the pump is not to hear of its set, which a sibling may still have.
 pub fn stop(local: &Local) {
     let pump = PUMP.lock().unwrap_or_else(|e| e.into_inner());
@@ -65,6 +74,7 @@ fn run(set: Fd) {
         };
         for event in &events[..count] {
             if let Some(mux) = registry::find(event.u64) {
+                let _at_work = AT_WORK.lock().unwrap_or_else(|e| e.into_inner());
                 mux.serve();
             }
         }

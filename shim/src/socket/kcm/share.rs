@@ -9,22 +9,23 @@
 //! process of the same user is given the mux's memory and its vault. A program that starts finds both among its descriptors.
 
 use super::csock::{self, KcmSock, Sock};
-use super::local::Ends;
+use super::local::{Ends, Loaded};
 use super::mux::{Entered, Mux};
-use super::registry;
 use super::vault::{Member, Vault};
+use super::{pump, registry};
+use crate::bpf;
 use crate::fdtable;
 use crate::process;
 use crate::socket::birth;
 use preloop_kcm::Kind;
 use preloop_kcm::id::{CsockId, PsockId};
-use preloop_parsers::{Parser, Program};
+use preloop_parsers::Parser;
 use preloop_shm::mux::MuxMemory;
 use preloop_sys::unix::{self, Inner};
 use preloop_sys::{Errno, Fd, call, sleep};
 use preloop_uapi::mux::MUX_NAME;
 use preloop_uapi::sync::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 /// How long a newcomer waits at the desk, in nanoseconds: the pump behind it may be busy, or stopped.
 const PATIENCE: u64 = 2_000_000_000;
@@ -79,10 +80,10 @@ pub fn sync(entered: &mut Entered<'_>) {
         let generation = mux.psock(psock).generation.load(Ordering::Acquire);
         if entered.local.tcp(psock).is_none()
             && let Some([Some(tcp), Some(parser), ..]) = vault.find(Member::Psock(psock, generation))
-            && let Some((program, parser)) = read_parser(&parser)
+            && let Some(loaded) = read_parser(&parser)
         {
             let fd = process::adopt(tcp.move_high());
-            entered.local.add_psock(psock, (fd, generation), (Arc::new(program), parser), false);
+            entered.local.add_psock(psock, (fd, generation), loaded, false);
             let _ = entered.watch_psock(psock, fd);
         }
     }
@@ -98,11 +99,11 @@ pub fn sync(entered: &mut Entered<'_>) {
     }
 }
 
-fn read_parser(memfd: &Inner) -> Option<(Program, Vec<u8>)> {
+fn read_parser(memfd: &Inner) -> Option<Loaded> {
     let mut bytes = vec![0; usize::try_from(call::file_size(memfd.fd()).ok()?).ok()?];
     let got = call::read_file(memfd.fd(), &mut bytes, Some(0)).ok()?;
     let parser = Parser::from_bytes(bytes.get(..got)?).ok()?;
-    Some((parser.load().ok()?, bytes))
+    Some((bpf::of_parser(&parser).ok()?, bytes))
 }
 
 /// A memfd with a parser.
@@ -229,20 +230,23 @@ fn sock_of(mux: &Arc<Mux>, name: Name, fd: Fd) -> Option<Sock> {
     })
 }
 
-/// Muxes whose memory and vault stay open for the next program.
-#[derive(Debug, Default)]
-pub struct Staying(Vec<Arc<Mux>>);
+/// Muxes whose memory and vault stay open for the next program, and the pump's rest.
+#[derive(Debug)]
+pub struct Staying {
+    muxes: Vec<Arc<Mux>>,
+    _pump: Option<MutexGuard<'static, ()>>,
+}
 
 impl Staying {
     fn set_close_on_exec(&self, closes: bool) {
-        for mux in &self.0 {
+        for mux in &self.muxes {
             let ends = mux.vault().map(Vault::ends).into_iter().flatten();
             ends.chain([mux.memfd()]).for_each(|fd| call::set_close_on_exec(fd, closes));
         }
     }
 
     /// There is no next program.
-    pub fn exec_failed(&self) {
+    pub fn exec_failed(self) {
         self.set_close_on_exec(true);
     }
 }
@@ -263,9 +267,17 @@ pub fn before_spawn() -> Vec<Arc<Mux>> {
 
 /// Before another program takes this process over.
 pub fn before_exec() -> Staying {
-    let staying = Staying(before_spawn());
+    let muxes = before_spawn();
+    let staying = Staying { muxes, _pump: if registry::any() { pump::rest() } else { None } };
     staying.set_close_on_exec(false);
     staying
+}
+
+/// The process ends: its pump is not to be killed inside a mux that others may have.
+pub fn process_ends() {
+    if registry::any() {
+        core::mem::forget(pump::rest());
+    }
 }
 
 /// A program starts: what the one before left open is taken over.
