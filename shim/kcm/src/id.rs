@@ -94,6 +94,22 @@ impl<T: Id> Set<T> {
         self.words == [0; PLACES / 64]
     }
 
+    /// The indexes that are in both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { words: core::array::from_fn(|n| self.words[n] & other.words[n]), of: PhantomData }
+    }
+
+    /// The indexes that are not in it.
+    pub(crate) fn others(self) -> Self {
+        Self { words: self.words.map(|word| !word), of: PhantomData }
+    }
+
+    /// The only index, if there is one and no other.
+    pub(crate) fn only(self) -> Option<T> {
+        let count: u32 = self.words.iter().map(|word| word.count_ones()).sum();
+        if count == 1 { lowest(self.words) } else { None }
+    }
+
     /// The lowest index that is not there.
     pub fn lowest_free(&self) -> Option<T> {
         lowest(self.words.map(|word| !word))

@@ -21,6 +21,7 @@
 //! | [`pull`] | reading a psock and dealing its messages out, into a waiting caller's buffers if it is its turn | `kcm_rcv_strparser`, `strp_read_sock` |
 //! | [`receive`] | one csock's queue: both types, partial reads, peek, flags | `kcm_recvmsg` |
 //! | [`send`] | messages being made, and queued | `kcm_sendmsg` |
+//! | [`straight`] | messages that need not be stored | |
 //! | [`transmit`] | psocks that are free, reserved, stalled, stopped | `kcm_write_msgs`, `reserve_psock`, `kcm_abort_tx_psock` |
 //! | [`posted`] | errors that the TCP socket itself shows | `report_csk_error` |
 //! | [`repair`] | what a process leaves that is killed in the middle | |
@@ -33,7 +34,8 @@
 //! [`MuxState::pull`] of the psocks that have something to read, with the call's own buffers. Still nothing, and it may
 //! wait: [`MuxState::reader_sleeps`], sleep on a token without the lock, [`MuxState::reader_woke`], and from the start.
 //!
-//! **send.** [`MuxState::send`] takes the bytes, and writes what is finished to a psock. EAGAIN, and it may wait: sleep
+//! **send.** [`MuxState::send`] takes the bytes, and writes what is finished to a psock ([`MuxState::send_from`] without
+//! storing it, where it can). EAGAIN, and it may wait: sleep
 //! until [`Work::flushed`] has the csock, and from the start.
 //!
 //! **Behind them** somebody waits for the TCP sockets: [`MuxState::pull`] where there is something to read,
@@ -76,6 +78,7 @@ pub mod repair;
 pub mod send;
 pub mod stats;
 pub mod steer;
+pub mod straight;
 pub mod strparser;
 pub mod transmit;
 

@@ -28,6 +28,16 @@ impl<T: Id> Fifo<T> {
         self.members.contains(id)
     }
 
+    /// Who came first of those that are in `some`, and pass the test. It looks along the list only where they are several.
+    pub(crate) fn first_of(&self, some: Set<T>, passes: impl Fn(T) -> bool) -> Option<T> {
+        let some = some.and(self.members);
+        match some.only() {
+            Some(only) => Some(only).filter(|&id| passes(id)),
+            None if some.is_empty() => None,
+            None => self.iter().find(|&id| some.contains(id) && passes(id)),
+        }
+    }
+
     /// Whether nothing is in the list.
     pub fn is_empty(&self) -> bool {
         self.first().is_none()

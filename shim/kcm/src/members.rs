@@ -61,7 +61,9 @@ impl MuxState {
         // None are left unless the region for held messages is too small.
         let state = core::mem::replace(&mut self.csocks[csock.index()], CSOCK);
         self.stats.rx_ready_drops += u64::from(state.rx.messages);
-        for set in [&mut self.work.gained, &mut self.work.emptied, &mut self.work.flushed] {
+        let work = &mut self.work;
+        let sets = [&mut self.holding, &mut self.sleeping, &mut work.gained, &mut work.emptied, &mut work.flushed];
+        for set in sets {
             set.remove(csock);
         }
         self.write_all(outside);
@@ -132,6 +134,7 @@ impl MuxState {
     pub fn reader_sleeps(&mut self, csock: CsockId) {
         let sleepers = &mut self.csocks[csock.index()].sleepers;
         *sleepers = sleepers.saturating_add(1);
+        self.sleeping.insert(csock);
     }
 
     /// A call that slept does so no more. One that dies asleep stays counted: the csock then gets a batch before others
@@ -139,6 +142,9 @@ impl MuxState {
     pub fn reader_woke(&mut self, csock: CsockId) {
         let sleepers = &mut self.csocks[csock.index()].sleepers;
         *sleepers = sleepers.saturating_sub(1);
+        if *sleepers == 0 {
+            self.sleeping.remove(csock);
+        }
     }
 
     /// Calls that sleep on a csock.

@@ -169,6 +169,10 @@ pub struct MuxState {
     pub(crate) psocks: [Psock; PLACES],
     pub(crate) open: Set<CsockId>,
     pub(crate) attached: Set<PsockId>,
+    /// Csocks that have messages.
+    pub(crate) holding: Set<CsockId>,
+    /// Csocks on which calls sleep.
+    pub(crate) sleeping: Set<CsockId>,
     /// Csocks with room that wait for a batch: `kcm_rx_waiters`.
     pub(crate) receivers: Fifo<CsockId>,
     /// Csocks that wait for a psock to send on: `kcm_tx_waiters`.
@@ -190,7 +194,7 @@ pub struct MuxState {
 const _: () = {
     assert!(size_of::<Csock>() == 112);
     assert!(size_of::<Psock>() == 200);
-    assert!(size_of::<MuxState>() == 84616);
+    assert!(size_of::<MuxState>() == 84680);
 };
 
 impl Default for MuxState {
@@ -206,6 +210,8 @@ impl MuxState {
         psocks: [PSOCK; PLACES],
         open: Set::EMPTY,
         attached: Set::EMPTY,
+        holding: Set::EMPTY,
+        sleeping: Set::EMPTY,
         receivers: Fifo::EMPTY,
         senders: Fifo::EMPTY,
         ready: Fifo::EMPTY,
@@ -232,6 +238,13 @@ impl MuxState {
     /// worst; nothing else may be called.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Self::try_read_from_bytes(bytes).ok()
+    }
+
+    /// Whether there is anything to do: cheaper than to take it.
+    pub fn has_work(&self) -> bool {
+        let Work { gained, emptied, flushed, posted, stalled, resumed } = &self.work;
+        let csocks = gained.is_empty() && emptied.is_empty() && flushed.is_empty();
+        !(csocks && posted.is_empty() && stalled.is_empty() && resumed.is_empty())
     }
 
     /// Takes what there is to do.

@@ -150,6 +150,11 @@ impl MuxState {
     }
 
     fn repair_lists(&mut self) {
+        for id in every::<CsockId>() {
+            let csock = &self.csocks[id.index()];
+            self.holding.assign(id, csock.rx.messages > 0);
+            self.sleeping.assign(id, csock.sleepers > 0);
+        }
         let Self { csocks, psocks, open, attached, .. } = self;
         let receives = |id: CsockId| open.contains(id) && !csocks[id.index()].disabled;
         self.receivers.repair(receives, |id| receives(id) && csocks[id.index()].rx.messages == 0);
@@ -193,6 +198,7 @@ impl MuxState {
             }
             if !self.open.contains(csock) {
                 self.csocks[csock.index()] = CSOCK;
+                self.holding.remove(csock);
             }
         }
     }

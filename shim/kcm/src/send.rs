@@ -21,6 +21,16 @@ pub const MSG_MORE: i32 = 0x8000;
 /// MSG_BATCH.
 pub const MSG_BATCH: i32 = 0x40000;
 
+impl Kind {
+    /// Whether a send with these flags ends its message.
+    pub(crate) fn ends(self, flags: i32) -> bool {
+        match self {
+            Self::Dgram => flags & MSG_MORE == 0,
+            Self::SeqPacket => flags & MSG_EOR != 0,
+        }
+    }
+}
+
 impl MuxState {
     /// Sends `len` bytes, all or none: a message, or a part of one. `copy` fills them in; it may be called with no bytes.
     ///
@@ -43,11 +53,7 @@ impl MuxState {
         }
         let state = &mut self.csocks[csock.index()];
         state.stats.tx_bytes += len as u64;
-        let ends = match state.kind {
-            Kind::Dgram => flags & MSG_MORE == 0,
-            Kind::SeqPacket => flags & MSG_EOR != 0,
-        };
-        if ends {
+        if state.kind.ends(flags) {
             let busy = state.tx.messages > 0;
             if core::mem::take(&mut state.open) {
                 let length = core::mem::take(&mut state.open_len);

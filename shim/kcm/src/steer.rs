@@ -55,8 +55,13 @@ impl MuxState {
     pub(crate) fn next_receiver(&self, caller: Option<CsockId>) -> Option<CsockId> {
         let messages = |id: CsockId| self.csocks[id.index()].rx.messages;
         let waits = |id: CsockId| self.csocks[id.index()].sleepers.saturating_add(u32::from(caller == Some(id)));
-        let idle = self.receivers.iter().find(|&id| waits(id) > messages(id));
-        idle.or_else(|| self.receivers.iter().find(|&id| messages(id) == 0)).or_else(|| self.receivers.first())
+        let mut asked = self.sleeping;
+        if let Some(caller) = caller {
+            asked.insert(caller);
+        }
+        let waiting = self.receivers.first_of(asked, |id| waits(id) > messages(id));
+        let first = self.receivers.first();
+        waiting.or_else(|| self.receivers.first_of(self.holding.others(), |_| true)).or(first)
     }
 
     /// Whether SO_RCVBUF lets a csock take a message now, of whatever length.
@@ -144,12 +149,14 @@ impl MuxState {
     /// The csock has messages no more: its tokens are to go.
     pub(crate) fn note_if_empty(&mut self, csock: CsockId) {
         if self.csocks[csock.index()].rx.messages == 0 {
+            self.holding.remove(csock);
             self.work.gained.remove(csock);
             self.work.emptied.insert(csock);
         }
     }
 
     pub(crate) fn note_gain(&mut self, csock: CsockId) {
+        self.holding.insert(csock);
         self.work.emptied.remove(csock);
         self.work.gained.insert(csock);
     }

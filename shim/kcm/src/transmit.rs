@@ -15,9 +15,9 @@
 //!
 //! The kernel continues in a work queue where one csock's doing lets another send; here the same call does.
 
-use crate::errno::{EAGAIN, EPIPE};
+use crate::errno::{EAGAIN, EPIPE, Errno};
 use crate::id::{CsockId, PsockId};
-use crate::mux::MuxState;
+use crate::mux::{Csock, MuxState, Psock};
 use crate::outside::{Outside, Region, Regions, Tcp};
 use crate::repair::in_order;
 
@@ -131,30 +131,16 @@ impl MuxState {
             if core::mem::take(&mut to.posted) != 0 {
                 return Written::Failed;
             }
-            let (mut parts, mut count) = ([&region[..0]; GATHERED], 0);
-            for (part, message) in parts.iter_mut().zip(from.tx.iter(region)) {
-                *part = &region[message.bytes];
-                count += 1;
-            }
-            if count == 0 {
-                break;
-            }
-            parts[0] = parts[0].get(from.sent as usize..).unwrap_or_default();
-            (from.writing, to.writing) = (count as u16, true);
+            let count = from.tx.messages.min(GATHERED as u32) as u16;
+            (from.writing, to.writing) = (count, true);
             in_order();
-            let written = outside.tcp.write(psock, &parts[..count]);
+            let written = match count {
+                1 => gather::<1, T>(from, region, psock, outside.tcp),
+                2..=8 => gather::<8, T>(from, region, psock, outside.tcp),
+                _ => gather::<GATHERED, T>(from, region, psock, outside.tcp),
+            };
             if let Ok(sent) = written {
-                to.stats.tx_bytes += sent as u64;
-                from.sent += sent as u32;
-                while let Some(head) = from.tx.head(region)
-                    && from.sent as usize >= head.bytes.len()
-                {
-                    from.sent -= head.bytes.len() as u32;
-                    from.tx.pop(region);
-                    in_order();
-                    from.writing = from.writing.saturating_sub(1);
-                    to.stats.tx_msgs += 1;
-                }
+                account(from, to, sent, region);
             }
             in_order();
             (from.writing, to.writing) = (0, false);
@@ -169,7 +155,7 @@ impl MuxState {
     }
 
     /// The psock that a csock sends on, if there is one for it; if not, it waits for one.
-    fn reserve(&mut self, csock: CsockId) -> Option<PsockId> {
+    pub(crate) fn reserve(&mut self, csock: CsockId) -> Option<PsockId> {
         if let Some(psock) = psock(self.csocks[csock.index()].tx_psock) {
             return Some(psock);
         }
@@ -190,7 +176,7 @@ impl MuxState {
     }
 
     /// A csock gives its psock back.
-    fn unreserve(&mut self, csock: CsockId, psock: PsockId) {
+    pub(crate) fn unreserve(&mut self, csock: CsockId, psock: PsockId) {
         self.add_sent(psock);
         self.csocks[csock.index()].tx_psock = 0;
         let state = &mut self.psocks[psock.index()];
@@ -202,7 +188,7 @@ impl MuxState {
     }
 
     /// The csock's first message begins anew, on another psock.
-    fn retry(&mut self, csock: CsockId, psock: PsockId) {
+    pub(crate) fn retry(&mut self, csock: CsockId, psock: PsockId) {
         self.unreserve(csock, psock);
         self.csocks[csock.index()].sent = 0;
         self.stats.tx_retries += 1;
@@ -214,6 +200,31 @@ impl MuxState {
         state.tx_stopped = true;
         state.stats.tx_aborts += 1;
         self.post(psock, EPIPE);
+    }
+}
+
+/// Writes up to `N` messages from the head on. An array for all that may be would cost more than one message does.
+fn gather<const N: usize, T: Tcp>(from: &Csock, region: &[u8], psock: PsockId, tcp: &mut T) -> Result<usize, Errno> {
+    let (mut parts, mut count, mut sent) = ([&region[..0]; N], 0, from.sent as usize);
+    for (part, message) in parts.iter_mut().zip(from.tx.iter(region)) {
+        *part = region[message.bytes].get(core::mem::take(&mut sent)..).unwrap_or_default();
+        count += 1;
+    }
+    if count == 0 { Ok(0) } else { tcp.write(psock, &parts[..count]) }
+}
+
+/// `sent` bytes more have left.
+fn account(from: &mut Csock, to: &mut Psock, sent: usize, region: &[u8]) {
+    to.stats.tx_bytes += sent as u64;
+    from.sent += sent as u32;
+    while let Some(head) = from.tx.head(region)
+        && from.sent as usize >= head.bytes.len()
+    {
+        from.sent -= head.bytes.len() as u32;
+        from.tx.pop(region);
+        in_order();
+        from.writing = from.writing.saturating_sub(1);
+        to.stats.tx_msgs += 1;
     }
 }
 

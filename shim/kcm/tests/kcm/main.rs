@@ -6,6 +6,7 @@ mod proc;
 mod receive;
 mod send;
 mod steer;
+mod straight;
 mod strparser;
 mod transmit;
 mod world;

@@ -11,6 +11,7 @@ use preloop_kcm::members::{Detached, Options};
 use preloop_kcm::outside::{Outside, Region, Regions, Tcp};
 use preloop_kcm::pull::{Caller, NoSink, Sink};
 use preloop_kcm::receive::Received;
+use preloop_kcm::straight::Slices;
 use preloop_kcm::{CsockId, Kind, MuxState, PsockId};
 
 /// Bytes of a region, unless a test says otherwise.
@@ -205,6 +206,8 @@ pub struct World {
     pub memory: Memory,
     pub tcp: Wires,
     pub now: u64,
+    /// Whether it sends from its bytes, without storing them where that can be.
+    pub straight: bool,
     /// Csocks whose descriptor has a token.
     pub tokens: Vec<CsockId>,
     /// Csocks that gave an edge of EPOLLOUT since this was emptied.
@@ -226,6 +229,7 @@ impl World {
             memory: Memory { bytes: REGION, fuse: fuse.clone(), regions: BTreeMap::new() },
             tcp: Wires(BTreeMap::new(), fuse),
             now: 1,
+            straight: false,
             tokens: Vec::new(),
             flushed: Vec::new(),
             posted: Vec::new(),
@@ -348,11 +352,17 @@ impl World {
     }
 
     pub fn send(&mut self, csock: CsockId, bytes: &[u8], flags: i32) -> Result<usize, Errno> {
+        let straight = self.straight;
         let (mux, mut outside) = self.outside();
-        let sent = mux.send(csock, (bytes.len(), flags), &mut outside, |to| {
-            to.copy_from_slice(bytes);
-            Ok(())
-        });
+        let sent = if straight {
+            let (a, b) = bytes.split_at(bytes.len() / 2);
+            mux.send_from(csock, (bytes.len(), flags), &mut outside, &mut Slices(&[a, b]))
+        } else {
+            mux.send(csock, (bytes.len(), flags), &mut outside, |to| {
+                to.copy_from_slice(bytes);
+                Ok(())
+            })
+        };
         self.settle();
         sent
     }

@@ -67,6 +67,7 @@ fn scramble(mux: &mut MuxState, memory: &mut Memory, mut random: impl FnMut() ->
             0 => csock.rx.scramble(&mut random),
             1 => csock.tx.scramble(&mut random),
             2 => csock.sent = random() as u32,
+            3 if random() & 1 == 0 => (mux.holding, mux.sleeping) = (mux.open, mux.holding.others()),
             3 => (csock.open, csock.open_len) = (random() & 1 == 0, random() as u32),
             4 => csock.tx_psock = random() as u16,
             5 => csock.writing = random() as u16,

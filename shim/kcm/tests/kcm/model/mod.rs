@@ -338,8 +338,9 @@ impl Model {
 
 proptest! {
     #[test]
-    fn nothing_is_lost_doubled_or_torn(ops in prop::collection::vec(op(), 1..150)) {
+    fn nothing_is_lost_doubled_or_torn(ops in prop::collection::vec(op(), 1..150), straight: bool) {
         let mut model = Model::default();
+        model.world.straight = straight;
         model.open(Kind::Dgram);
         model.attach();
         for op in ops {
