@@ -131,9 +131,6 @@ impl MuxState {
     /// Cuts and deals out what is in the buffer.
     fn cut<M: Regions, T: Tcp, S: Sink>(&mut self, batch: &mut Batch<'_, S>, outside: &mut Outside<'_, M, T>) {
         let psock = batch.psock;
-        if !self.attached.contains(psock) {
-            return;
-        }
         let room = outside.memory.region(Region::Psock(psock)).len().saturating_sub(RECORD);
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         let mut look = Look { tcp: &mut *outside.tcp, psock, now: batch.caller.now, room, limit: None };

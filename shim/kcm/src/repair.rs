@@ -42,7 +42,9 @@ impl MuxState {
     pub fn repair<M: Regions>(&mut self, memory: &mut M) {
         every().for_each(|psock| self.repair_stream(psock, memory));
         every().for_each(|csock| self.repair_queues(csock, memory));
-        self.held.repair_whole(memory.region(Region::Held));
+        if self.held != Queue::EMPTY {
+            self.held.repair_whole(memory.region(Region::Held));
+        }
         every().for_each(|csock| self.repair_reservation(csock));
         every().for_each(|psock| self.repair_reserved(psock));
         self.repair_lists();
