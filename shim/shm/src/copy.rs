@@ -85,6 +85,19 @@ impl<'a> Buffers<'a> {
         unsafe { call::recvmsg(socket, &raw mut message, flags) }
     }
 
+    /// Has the kernel send to a socket what is in the buffers, or the first parts of it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn send(&self, socket: Fd, flags: i32) -> Result<usize, Errno> {
+        // SAFETY: msghdr is plain data.
+        let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+        message.msg_iov = self.parts.as_ptr().cast_mut();
+        message.msg_iovlen = self.parts.len();
+        // SAFETY: the parts are the program's, vouched for by `new`, and only read.
+        unsafe { call::sendmsg(socket, &raw const message, flags) }
+    }
+
     /// Calls `with` for each piece of `len` bytes that starts `skip` bytes into the buffers.
     fn pieces(&self, skip: usize, len: usize, mut with: impl FnMut(*mut u8, usize)) {
         let (mut skip, mut left) = (skip, len);

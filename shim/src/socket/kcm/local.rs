@@ -5,7 +5,10 @@ use preloop_kcm::Set;
 use preloop_kcm::errno::Errno as CoreErrno;
 use preloop_kcm::id::{CsockId, PLACES, PsockId};
 use preloop_kcm::outside::Tcp;
+use preloop_kcm::straight::Source;
 use preloop_parsers::{Fields, Program, Verdict};
+use preloop_shm::copy::Buffers;
+use preloop_sys::probe::Access;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call};
 use preloop_uapi::mux::CsockEntry;
@@ -268,6 +271,29 @@ impl Local {
         if entry.edges.load(Ordering::Relaxed) != 0 && send() {
             let _ = call::recv(ends.far, &mut [], libc::MSG_DONTWAIT);
         }
+    }
+}
+
+/// The buffers of a call that sends.
+#[derive(Debug)]
+pub struct Gathered<'a>(pub Buffers<'a>);
+
+impl Source<Local> for Gathered<'_> {
+    fn write(&mut self, psock: PsockId, tcp: &mut Local) -> Result<usize, CoreErrno> {
+        let Some(fd) = tcp.tcp(psock) else { return Err(preloop_kcm::errno::EAGAIN) };
+        // The kernel would send what stands before a bad address.
+        if !self.0.allow(Access::Read, self.0.len()) {
+            return Err(preloop_kcm::errno::EFAULT);
+        }
+        self.0.send(fd, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map_err(core_errno)
+    }
+
+    fn copy(&mut self, into: &mut [u8]) -> Result<(), CoreErrno> {
+        if !self.0.allow(Access::Read, into.len()) {
+            return Err(preloop_kcm::errno::EFAULT);
+        }
+        self.0.gather(0, into);
+        Ok(())
     }
 }
 

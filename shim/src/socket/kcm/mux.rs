@@ -365,7 +365,7 @@ impl Entered<'_> {
 
     /// Does what the core left to do.
     fn settle(&mut self) {
-        loop {
+        while self.state().has_work() {
             let Work { gained, emptied, flushed, posted, resumed, .. } = self.state().take_work();
             for csock in emptied.iter() {
                 self.local.hush(csock, self.mux.csock(csock));
@@ -379,9 +379,6 @@ impl Entered<'_> {
             }
             if !posted.is_empty() {
                 super::psock::posted(self.mux, posted);
-            }
-            if resumed.is_empty() {
-                break;
             }
             for psock in resumed.iter() {
                 self.pull(psock, None, &mut NoSink);

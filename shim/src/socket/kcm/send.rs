@@ -1,13 +1,14 @@
 //! send(2) and its family.
 
 use super::csock::Sock;
+use super::local::{Gathered, Local};
 use libc::MSG_DONTWAIT;
 use preloop_kcm::Kind;
-use preloop_kcm::errno::{EAGAIN, EFAULT, Errno as CoreErrno};
+use preloop_kcm::errno::EAGAIN;
 use preloop_kcm::receive::MSG_EOR;
 use preloop_kcm::send::MSG_MORE;
+use preloop_kcm::straight::{Slices, Source};
 use preloop_shm::copy::Buffers;
-use preloop_sys::probe::Access;
 use preloop_sys::{Errno, sleep};
 use preloop_uapi::sync::Ordering;
 
@@ -17,28 +18,21 @@ use preloop_uapi::sync::Ordering;
 /// EAGAIN when SO_SNDBUF bytes are queued and the call may not wait, or has waited as long as SO_SNDTIMEO says; EINTR;
 /// EMSGSIZE; EFAULT for buffers outside of memory.
 pub fn send(sock: &Sock, data: &Buffers<'_>, flags: i32) -> Result<usize, Errno> {
-    send_from(sock, data.len(), flags, &mut |into| {
-        if !data.allow(Access::Read, into.len()) {
-            return Err(EFAULT);
-        }
-        data.gather(0, into);
-        Ok(())
-    })
+    send_from(sock, (data.len(), flags), &mut Gathered(*data))
 }
 
-/// As [`send`]; `copy` fills the bytes in.
+/// Sends bytes of the library's own, as [`send`] does.
 ///
 /// # Errors
-/// As [`send`], and those of `copy`.
-pub fn send_from(
-    sock: &Sock,
-    len: usize,
-    flags: i32,
-    copy: &mut dyn FnMut(&mut [u8]) -> Result<(), CoreErrno>,
-) -> Result<usize, Errno> {
+/// As [`send`].
+pub fn send_bytes(sock: &Sock, bytes: &[u8], flags: i32) -> Result<usize, Errno> {
+    send_from(sock, (bytes.len(), flags), &mut Slices(&[bytes]))
+}
+
+fn send_from(sock: &Sock, (len, flags): (usize, i32), source: &mut impl Source<Local>) -> Result<usize, Errno> {
     loop {
         let mut entered = sock.mux.enter()?;
-        let sent = entered.with(|state, outside| state.send(sock.id, (len, flags), outside, &mut *copy));
+        let sent = entered.with(|state, outside| state.send_from(sock.id, (len, flags), outside, source));
         match sent {
             Ok(sent) => return Ok(sent),
             Err(EAGAIN) if flags & MSG_DONTWAIT == 0 && !sock.is_nonblocking() => {}

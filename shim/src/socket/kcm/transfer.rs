@@ -2,7 +2,7 @@
 
 use super::csock::Sock;
 use super::receive::{Slot, receive};
-use super::send::{part, send_from};
+use super::send::{part, send_bytes};
 use libc::{POLLIN, POLLOUT, SPLICE_F_MORE, SPLICE_F_NONBLOCK};
 use preloop_kcm::Kind;
 use preloop_shm::copy::lend;
@@ -33,7 +33,7 @@ pub fn sendfile(sock: &Sock, file: Fd, offset: &mut Option<i64>, count: usize) -
             Err(_) if sent > 0 => break,
             Err(error) => return Err(error),
         };
-        match send_bytes(sock, &chunk[..got], sent + got < count) {
+        match send_bytes(sock, &chunk[..got], part(sock.kind, sent + got < count)) {
             Ok(_) => {}
             Err(_) if sent > 0 => break,
             Err(error) => return Err(error),
@@ -44,14 +44,6 @@ pub fn sendfile(sock: &Sock, file: Fd, offset: &mut Option<i64>, count: usize) -
         }
     }
     Ok(sent)
-}
-
-/// Sends a message, or an open part of one.
-fn send_bytes(sock: &Sock, bytes: &[u8], open: bool) -> Result<usize, Errno> {
-    send_from(sock, bytes.len(), part(sock.kind, open), &mut |into| {
-        into.copy_from_slice(bytes);
-        Ok(())
-    })
 }
 
 /// splice(2) from a pipe: what it has, up to `len` bytes, is one message, or with SPLICE_F_MORE an open part of one.
@@ -66,7 +58,7 @@ pub fn splice_in(sock: &Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize,
     wait_for(pipe, POLLIN, flags)?;
     let mut bytes = vec![0; len.min(PIPE)];
     let got = call::read(pipe, &mut bytes)?;
-    if got > 0 { send_bytes(sock, &bytes[..got], flags & SPLICE_F_MORE != 0) } else { Ok(0) }
+    if got > 0 { send_bytes(sock, &bytes[..got], part(sock.kind, flags & SPLICE_F_MORE != 0)) } else { Ok(0) }
 }
 
 /// splice(2) to a pipe: up to `len` bytes of a message. The kernel waits for one whatever SPLICE_F_NONBLOCK says, and at a
