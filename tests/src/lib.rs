@@ -7,6 +7,7 @@
 pub mod artefacts;
 pub mod build;
 pub mod checksum;
+pub mod comparison;
 pub mod conformance;
 pub mod launch;
 pub mod observer;

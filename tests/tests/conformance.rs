@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use preloop_tests::artefacts::Artefacts;
+use preloop_tests::comparison::{self, Comparison};
 use preloop_tests::conformance::{Transcript, allowances, compile, file};
 
 fn transcript() -> Result<Transcript> {
@@ -21,6 +24,36 @@ fn the_program_compiles_without_warnings_and_prints_facts() -> Result<()> {
     let facts = Transcript::parse(std::str::from_utf8(&output.stdout)?)?;
     let kernel = transcript()?.only(&["socket.types".to_owned()]);
     ensure!(facts.names().eq(kernel.names()), "it prints {facts:?}");
+    Ok(())
+}
+
+/// Groups that run at the same time: most of the time each waits for what does not come.
+const LANES: [&[&str]; 3] = [
+    &["socket", "options", "attach", "parser", "cut", "receive"],
+    &["send", "queue", "broken", "transfer", "lower", "steer"],
+    &["ready", "process", "threads", "proc", "bpf"],
+];
+
+#[test]
+fn under_kcm_run_the_facts_are_the_kernels() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let program = dir.path().join("conformance");
+    compile(&program)?;
+    let kcm_run = [Artefacts::locate()?.get("kcm_run")?.display().to_string()];
+    let lanes = LANES.map(|groups| groups.iter().map(|&group| group.to_owned()).collect::<Vec<_>>());
+    let runs = thread::scope(|scope| {
+        let runs = lanes.each_ref().map(|groups| scope.spawn(|| comparison::run(&program, groups, &kcm_run)));
+        runs.map(|run| run.join().expect("it does not panic"))
+    });
+    let allowed = allowances(&fs::read_to_string(file("allowed.txt"))?)?;
+    for (groups, here) in lanes.iter().zip(runs) {
+        let comparison = Comparison::of(&transcript()?.only(groups), &here?, &allowed);
+        ensure!(comparison.passes(), "{comparison}");
+    }
+    let groups: BTreeSet<_> = lanes.into_iter().flatten().collect();
+    let known: BTreeSet<_> =
+        transcript()?.names().filter_map(|name| Some(name.split('.').next()?.to_owned())).collect();
+    ensure!(groups == known, "groups that do not run: {:?}", known.difference(&groups));
     Ok(())
 }
 

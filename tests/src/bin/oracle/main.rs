@@ -5,7 +5,6 @@
 //! this host under a command, and lists what differs without being allowed.
 #![forbid(unsafe_code)]
 
-mod comparison;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -18,6 +17,7 @@ use anyhow::{Result, bail};
 use clap::builder::TypedValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use preloop_tests::artefacts::Artefacts;
+use preloop_tests::comparison::{self, Comparison};
 use preloop_tests::conformance::{self, Transcript};
 
 /// The transcript that serves when there is no emulator.
@@ -66,7 +66,7 @@ fn compare(program: &Path, groups: &[String], command: &[String]) -> Result<Exit
     let kernel = Transcript::parse(&fs::read_to_string(conformance::file(TRANSCRIPT))?)?.only(groups);
     let allowed = conformance::allowances(&fs::read_to_string(conformance::file("allowed.txt"))?)?;
     let here = comparison::run(program, groups, command)?;
-    let comparison = comparison::Comparison::of(&kernel, &here, &allowed);
+    let comparison = Comparison::of(&kernel, &here, &allowed);
     print!("{comparison}");
     Ok(if comparison.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

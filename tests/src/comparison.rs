@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::conformance::{Allowance, Transcript};
 use anyhow::{Context, Result};
-use preloop_tests::conformance::{Allowance, Transcript};
 
 /// Runs the program, under a command if there is one. It limits its own time.
 ///
 /// # Errors
 /// When it cannot be run, or prints something else than facts.
-pub(crate) fn run(program: &Path, groups: &[String], command: &[String]) -> Result<Transcript> {
+pub fn run(program: &Path, groups: &[String], command: &[String]) -> Result<Transcript> {
     let words: Vec<_> = command.iter().map(AsRef::as_ref).chain([program.as_os_str()]).collect();
     let mut process = Command::new(words[0]);
     process.args(&words[1..]).args(groups).stdin(Stdio::null()).stderr(Stdio::inherit());
@@ -20,8 +20,8 @@ pub(crate) fn run(program: &Path, groups: &[String], command: &[String]) -> Resu
 }
 
 /// What differs from the kernel.
-#[derive(Default)]
-pub(crate) struct Comparison {
+#[derive(Debug, Default)]
+pub struct Comparison {
     equal: usize,
     allowed: usize,
     /// Fact, the kernel's value, the value here, the one that would be allowed.
@@ -31,7 +31,8 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    pub(crate) fn of(kernel: &Transcript, here: &Transcript, allowed: &[Allowance]) -> Self {
+    /// Compares a run here with the kernel's.
+    pub fn of(kernel: &Transcript, here: &Transcript, allowed: &[Allowance]) -> Self {
         let mut found = Self::default();
         let added = here.names().filter(|name| kernel.get(name).is_none());
         for name in kernel.names().chain(added) {
@@ -53,7 +54,8 @@ impl Comparison {
         found
     }
 
-    pub(crate) fn passes(&self) -> bool {
+    /// Whether every difference is allowed.
+    pub fn passes(&self) -> bool {
         self.differences.is_empty()
     }
 }
