@@ -45,7 +45,7 @@ const fn cpython(name: &'static str) -> Suite {
 }
 
 /// All of them.
-pub(crate) const SUITES: [Suite; 26] = [
+pub(crate) const SUITES: [Suite; 27] = [
     // The class that is left out hangs on a machine without a vsock device, with and without the library.
     Suite { source: Source::CPython(&["ThreadedVSOCKSocketStreamTest"]), ..cpython("test_socket") },
     Suite { source: Source::CPythonPackage, ..cpython("test_asyncio") },
@@ -68,6 +68,7 @@ pub(crate) const SUITES: [Suite; 26] = [
     cpython("test_multiprocessing_fork"),
     cpython("test_multiprocessing_forkserver"),
     cpython("test_multiprocessing_spawn"),
+    cpython("test_multiprocessing_main_handling"),
     Suite { name: "gevent", source: Source::Unittest("gevent/tests", "test_", ".py"), minutes: 3 },
     // What is left out checks how its source is written, and needs the tools for that.
     Suite { name: "trio", source: Source::Pytest("trio._tests.pytest_plugin", "trio/_tests/tools"), minutes: 10 },
@@ -76,9 +77,9 @@ pub(crate) const SUITES: [Suite; 26] = [
     Suite { name: "polling", source: Source::Crate(""), minutes: 10 },
 ];
 
-/// The test programs of tokio that open TCP connections.
-const TOKIO: &str = "--features tokio/full --test tcp_* --test net_* --test io_driver* --test io_async_fd \
-    --test io_copy_bidirectional --test rt_common";
+/// The test programs of tokio about sockets, input and output, child processes and signals.
+const TOKIO: &str = "--features tokio/full --test tcp_* --test net_* --test udp --test uds_* --test unix_shutdown \
+    --test io_* --test process_* --test signal_* --test rt_common";
 
 /// How results reach the program that compares them.
 #[derive(Clone, Copy, Debug)]
