@@ -2,6 +2,7 @@
 #include "facts.h"
 #include <spawn.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 extern char **environ;
@@ -46,6 +47,38 @@ static void child_uses(void)
     waitpid(child, NULL, 0);
     nap(20);
     fact("all gone", "%s", peer_read(fd, 64));
+}
+
+/* A child made past the C library's fork, as programs do that want namespaces for it. */
+static void cloned_child(void)
+{
+    int fd = moved(), pair[2];
+    if (syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) == 0) {
+        long got = recv(fd, room, sizeof room, 0);
+        send(fd, room, got, 0);
+        close(fd);
+        socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+        write(pair[1], "its own", 7);
+        bool again = pair[0] == fd;
+        fact("cloned: the number again", "%d, %s", again, text(read(pair[0], room, sizeof room), room));
+        _exit(0);
+    }
+    peer_send(fd, "to the child");
+    wait(NULL);
+    fact("cloned: the child echoes", "%s", peer_wait_read(fd, 64));
+    send(fd, "on", 2, 0);
+    fact("cloned: after the child's close", "%s", peer_wait_read(fd, 64));
+    pid_t child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (child == 0) {
+        nap(150);
+        send(fd, "from the child", 14, 0);
+        _exit(0);
+    }
+    close(fd);
+    fact("cloned: the parent closed, the child sends", "%s", peer_wait_read(fd, 64));
+    waitpid(child, NULL, 0);
+    nap(20);
+    fact("cloned: all gone", "%s", peer_read(fd, 64));
 }
 
 static void shut_by_child(void)
@@ -157,6 +190,7 @@ static void vforked(void)
 void subject(void)
 {
     child_uses();
+    cloned_child();
     shut_by_child();
     two_children_read();
     flags_are_shared();

@@ -15,7 +15,20 @@ use preloop_sys::real;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fork() -> pid_t {
     // SAFETY: the program's own call.
-    stdio::hold(|| fork::fork(|| unsafe { real::fork() }))
+    forked(|| unsafe { real::fork() })
+}
+
+/// Runs a call that makes a child with a copy of this process's memory.
+pub fn forked(call: impl FnOnce() -> pid_t) -> pid_t {
+    stdio::hold(|| fork::fork(call))
+}
+
+/// Whether clone(2) with these flags and stack is fork by another name, as programs call it that want namespaces for the
+/// child. Only in a process of one thread: the C library does not know of such a child, so that what another thread had
+/// locked, such as the allocator, stays locked there.
+pub fn is_fork(flags: c_ulong, stack: c_ulong) -> bool {
+    const SHARES: c_int = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_THREAD;
+    flags & SHARES as c_ulong == 0 && stack == 0 && real::has_one_thread()
 }
 
 /// vfork(2), run as fork: the child would share the memory of the library's tables.
@@ -25,7 +38,7 @@ pub unsafe extern "C" fn fork() -> pid_t {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfork() -> pid_t {
     // SAFETY: the program's own call.
-    stdio::hold(|| fork::fork(|| unsafe { real::fork() }))
+    unsafe { fork() }
 }
 
 /// forkpty(3).
@@ -40,7 +53,7 @@ pub unsafe extern "C" fn forkpty(
     size: *const libc::winsize,
 ) -> pid_t {
     // SAFETY: the program's own call.
-    stdio::hold(|| fork::fork(|| unsafe { real::forkpty(main, name, mode, size) }))
+    forked(|| unsafe { real::forkpty(main, name, mode, size) })
 }
 
 /// daemon(3). Made of its parts, since the C library's parent would leave without being counted out.

@@ -1,7 +1,7 @@
 //! syscall(2), the C function: some programs make calls with it that have hooks here (libuv closes with it).
 
-use super::{bpf, conn, event, fd, io, open, opt, transfer};
-use crate::process;
+use super::{bpf, conn, event, fd, io, open, opt, process, transfer};
+use crate::process as this_process;
 use core::ffi::{c_int, c_long, c_uint, c_ulong};
 use preloop_sys::{Errno, errno, real};
 
@@ -78,6 +78,12 @@ pub unsafe extern "C" fn syscall(
             hook!(event::epoll_pwait2(a as c_int, b as *mut _, c as c_int, d as *const _, e as *const _))
         }
         libc::SYS_ppoll => hook!(event::ppoll(a as *mut _, b as libc::nfds_t, c as *const _, d as *const _)),
+        libc::SYS_clone if process::is_fork(a, b) => {
+            // SAFETY: the program's own call.
+            process::forked(|| unsafe { real::syscall(number, a, b, c, d, e, f) as c_int }).into()
+        }
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_fork | libc::SYS_vfork => hook!(process::fork()),
         #[cfg(target_arch = "x86_64")]
         libc::SYS_dup2 => hook!(fd::dup2(a as c_int, b as c_int)),
         #[cfg(target_arch = "x86_64")]
@@ -90,8 +96,8 @@ pub unsafe extern "C" fn syscall(
         libc::SYS_epoll_wait => hook!(event::epoll_wait(a as c_int, b as *mut _, c as c_int, d as c_int)),
         _ => {
             match number {
-                libc::SYS_seccomp => process::confine(),
-                libc::SYS_io_uring_setup if !process::lets_io_uring() => {
+                libc::SYS_seccomp => this_process::confine(),
+                libc::SYS_io_uring_setup if !this_process::lets_io_uring() => {
                     errno::set(Errno::ENOSYS);
                     return -1;
                 }

@@ -7,8 +7,8 @@
 use core::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use libc::{
-    epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off64_t, pid_t, pollfd, sigset_t, size_t, sockaddr, socklen_t,
-    ssize_t, timespec, timeval,
+    epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off64_t, pid_t, pollfd, sigset_t, size_t, sockaddr,
+    socklen_t, ssize_t, timespec, timeval,
 };
 
 fn lookup(cache: &AtomicPtr<c_void>, name: &core::ffi::CStr) -> *mut c_void {
@@ -20,6 +20,22 @@ fn lookup(cache: &AtomicPtr<c_void>, name: &core::ffi::CStr) -> *mut c_void {
     let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
     cache.store(found, Ordering::Relaxed);
     found
+}
+
+/// The C library's mark of a process that has one thread, if it has such a mark.
+static THREAD_MARK: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
+
+fn find_thread_mark() {
+    // SAFETY: the name is a C string. Not the next definition: the program may have the only copy that is in use.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()) };
+    THREAD_MARK.store(found, Ordering::Relaxed);
+}
+
+/// Whether the C library knows that the process has one thread (glibc since 2.32 says so).
+pub fn has_one_thread() -> bool {
+    let mark = THREAD_MARK.load(Ordering::Relaxed).cast::<c_char>();
+    // SAFETY: a variable of the C library, which it changes only while this thread makes another one.
+    !mark.is_null() && unsafe { *mark } != 0
 }
 
 const fn c_name(name: &'static str) -> &'static core::ffi::CStr {
@@ -40,6 +56,7 @@ macro_rules! real {
         /// Looks all of them up. A forked child could not: another thread of the parent may have been inside the dynamic
         /// loader, with its lock.
         pub fn find_all() {
+            find_thread_mark();
             $( lookup(&found::$name, c_name(concat!(stringify!($name), "\0"))); )*
         }
 
