@@ -36,8 +36,8 @@ pub fn start() {
     }
 }
 
-/// The process filters its system calls from now on (seccomp(2)): the library makes none of its own for connections that
-/// have not moved, since the filter may kill who makes a call that it does not expect.
+/// The process filters its system calls from now on (seccomp(2)), or forbids itself descriptors: the library makes no calls
+/// of its own for connections that have not moved, since the filter may kill who makes a call that it does not expect.
 pub fn is_confined() -> bool {
     CONFINED.load(Ordering::Relaxed)
 }
@@ -53,21 +53,23 @@ pub fn lets_io_uring() -> bool {
 }
 
 /// See [`is_confined`]. What has not moved stays on TCP, so that no call on it needs more than the kernel's own; for what
-/// has, the sockets that one thread needs to sleep and to ring are made now.
-pub fn confine() {
-    if CONFINED.swap(true, Ordering::Relaxed) || fork::is_inside() {
-        return;
+/// has, the sockets that one thread needs to sleep and to ring are made now. Answers whether any has.
+pub fn confine() -> bool {
+    let again = CONFINED.swap(true, Ordering::Relaxed);
+    if fork::is_inside() {
+        return false;
     }
     let mut moved = false;
     fdtable::for_each(|_, file| {
         moved |= file.sock.phase() != phase::INIT && !clc::pin(&file, Decline::CONFIGURATION);
     });
-    if moved {
+    if moved && !again {
         let _ = ringer();
         if let Ok(bell) = bell::borrow() {
             bell::give_back(bell);
         }
     }
+    moved
 }
 
 /// Takes note of being a new process: at start, and in a forked child, whose questions must not be answered to its

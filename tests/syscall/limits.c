@@ -1,4 +1,4 @@
-/* Few descriptors, many descriptors, little memory, and a seccomp filter. */
+/* Few descriptors, none at all, many, little memory, and a seccomp filter. */
 #include "facts.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -79,6 +79,34 @@ static void exhausted_after_moving(void)
     fact("moved, then none left: a read that waits", "%s", text(recv(fd, room, 8, 0), room));
 }
 
+/* A process that forbids itself descriptors, as servers do that guard against their clients: poll takes none either. */
+static void forbidden(void)
+{
+    int early = moved(), other = moved(), fd = fresh();
+    exchange(fd, 1);
+    struct rlimit none = {0, 0};
+    fact("none: forbidden", "%s", r(setrlimit(RLIMIT_NOFILE, &none)));
+    fact("none: dup", "%s", r(dup(fd)));
+    later(50);
+    peer_send(fd, "x");
+    fact("none: a read that waits", "%s", text(recv(fd, room, 8, 0), room));
+    exchange(fd, 20);
+    later(50);
+    peer_send(fd, "y");
+    fact("none: a look that waits", "%s", text(recv(fd, room, 8, MSG_PEEK), room));
+    fact("none: the rest", "%s", text(recv(fd, room, 8, 0), room));
+    later(50);
+    peer_send(early, "z");
+    fact("none: one that moved before", "%s", text(recv(early, room, 8, 0), room));
+    later(50);
+    peer_close(early);
+    fact("none: its end", "%s", text(recv(early, room, 8, 0), room));
+    long sent = fill(other);
+    later(50);
+    peer_take(other, sent);
+    fact("none: a write that waits", "%s", r(send(other, "x", 1, 0)));
+}
+
 static void plenty(void)
 {
     limit(RLIMIT_NOFILE, 1000000);
@@ -155,6 +183,7 @@ void subject(void)
 {
     in_child(few);
     in_child(exhausted_after_moving);
+    in_child(forbidden);
     in_child(plenty);
     in_child(little_memory);
     in_child(filtered);

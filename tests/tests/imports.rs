@@ -22,7 +22,7 @@ const FUNCTIONS: &str = "
     posix_spawnp execl execlp execle execv execve execvp execvpe fexecve execveat daemon
     forkpty system popen _exit _Exit quick_exit sigaction signal siginterrupt aio_read aio_read64 aio_write aio_write64
     lio_listio lio_listio64 dprintf vdprintf __dprintf_chk __vdprintf_chk
-    syscall prctl io_uring_setup
+    syscall prctl setrlimit setrlimit64 prlimit prlimit64 io_uring_setup
 ";
 
 /// Those that the kernel's socket, or the kernel, answers as it should, moved or not; and those of which docs/LIMITS.md

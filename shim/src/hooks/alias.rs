@@ -1,9 +1,9 @@
 //! Other names under which the C library has functions that are hooked here. Programs that were built against them, and
 //! libraries that come with their own wrappers, call these.
 
-use super::{conn, event, fd, io, opt, process};
-use core::ffi::{c_int, c_ulong, c_void};
-use libc::{fd_set, nfds_t, pid_t, pollfd, size_t, sockaddr, socklen_t, ssize_t, timeval};
+use super::{conn, event, fd, io, limit, opt, process};
+use core::ffi::{c_int, c_uint, c_ulong, c_void};
+use libc::{fd_set, nfds_t, pid_t, pollfd, rlimit, size_t, sockaddr, socklen_t, ssize_t, timeval};
 
 /// A name, its signature, and the hook it stands for.
 macro_rules! aliases {
@@ -34,4 +34,6 @@ aliases! {
     __fork() -> pid_t = process::fork;
     __libc_fork() -> pid_t = process::fork;
     __vfork() -> pid_t = process::vfork;
+    setrlimit64(resource: c_uint, wanted: *const rlimit) -> c_int = limit::setrlimit;
+    prlimit64(pid: pid_t, resource: c_uint, wanted: *const rlimit, old: *mut rlimit) -> c_int = limit::prlimit;
 }

@@ -1,6 +1,6 @@
 //! syscall(2), the C function: some programs make calls with it that have hooks here (libuv closes with it).
 
-use super::{bpf, conn, event, fd, io, open, opt, process, transfer};
+use super::{bpf, conn, event, fd, io, limit, open, opt, process, transfer};
 use crate::process as this_process;
 use core::ffi::{c_int, c_long, c_uint, c_ulong};
 use preloop_sys::{Errno, errno, real};
@@ -78,6 +78,8 @@ pub unsafe extern "C" fn syscall(
             hook!(event::epoll_pwait2(a as c_int, b as *mut _, c as c_int, d as *const _, e as *const _))
         }
         libc::SYS_ppoll => hook!(event::ppoll(a as *mut _, b as libc::nfds_t, c as *const _, d as *const _)),
+        libc::SYS_setrlimit => hook!(limit::setrlimit(a as c_uint, b as *const _)),
+        libc::SYS_prlimit64 => hook!(limit::prlimit(a as c_int, b as c_uint, c as *const _, d as *mut _)),
         libc::SYS_clone if process::is_fork(a, b) => {
             // SAFETY: the program's own call.
             process::forked(|| unsafe { real::syscall(number, a, b, c, d, e, f) as c_int }).into()
@@ -96,7 +98,7 @@ pub unsafe extern "C" fn syscall(
         libc::SYS_epoll_wait => hook!(event::epoll_wait(a as c_int, b as *mut _, c as c_int, d as c_int)),
         _ => {
             match number {
-                libc::SYS_seccomp => this_process::confine(),
+                libc::SYS_seccomp => drop(this_process::confine()),
                 libc::SYS_io_uring_setup if !this_process::lets_io_uring() => {
                     errno::set(Errno::ENOSYS);
                     return -1;

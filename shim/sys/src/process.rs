@@ -102,10 +102,19 @@ pub fn memory_limit() -> u64 {
 
 /// A soft resource limit; `u64::MAX` is unlimited.
 pub fn limit(resource: libc::__rlimit_resource_t) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: `limit` is writable.
-    let _ = unsafe { syscall!(Sysno::prlimit64, 0, resource, 0, &raw mut limit) };
-    limit.rlim_cur
+    limits(resource).rlim_cur
+}
+
+/// The most that a soft resource limit may be; `u64::MAX` is unlimited.
+pub fn hard_limit(resource: libc::__rlimit_resource_t) -> u64 {
+    limits(resource).rlim_max
+}
+
+fn limits(resource: libc::__rlimit_resource_t) -> libc::rlimit {
+    let mut limits = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limits` is writable.
+    let _ = unsafe { syscall!(Sysno::prlimit64, 0, resource, 0, &raw mut limits) };
+    limits
 }
 
 /// Raises SIGPIPE in this thread, as a write to a broken connection does.
