@@ -1,5 +1,6 @@
 //! What an application's entry says.
 
+use std::io::Read;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -7,7 +8,7 @@ use preloop_tests::programs;
 use preloop_tests::world::World;
 
 use crate::run::Run;
-use crate::{caches, databases, files, languages, load, messages, web};
+use crate::{caches, databases, files, languages, load, messages, proxies, web};
 
 /// A real application, and how it is known to work.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,7 @@ pub(crate) const USUAL: Application = Application {
 pub(crate) fn applications() -> Vec<Application> {
     let families = [
         web::APPLICATIONS,
+        proxies::APPLICATIONS,
         caches::APPLICATIONS,
         databases::APPLICATIONS,
         messages::APPLICATIONS,
@@ -81,12 +83,16 @@ impl Application {
     }
 }
 
-/// Asks a program, which may print its version on either stream and end as it likes.
+/// Asks a program, which may print its version on any of its three streams (vsftpd: where it reads) and end as it likes.
 fn version(line: &str) -> Result<String> {
     let mut words = line.split_whitespace();
     let program = words.next().context("an empty command line")?;
-    let output = Command::new(programs::find(program)?).args(words).output().context("asking for a version")?;
-    let text = [output.stdout, output.stderr].concat();
+    let (mut printed, input) = std::io::pipe()?;
+    // The command, and with it this end of the pipe, is gone once it was run.
+    let output =
+        Command::new(programs::find(program)?).args(words).stdin(input).output().context("asking for a version")?;
+    let mut text = [output.stdout, output.stderr].concat();
+    printed.read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text);
     let number = number(&text).with_context(|| format!("{line} printed no version:\n{text}"))?;
     Ok(format!("{program} {number}"))

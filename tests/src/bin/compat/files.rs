@@ -1,13 +1,14 @@
 //! Programs that carry files.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Result, ensure};
 use preloop_tests::checksum::{expect_file, random_file};
 use preloop_tests::tools::redis;
 
 use crate::application::{Application, Expected, USUAL};
-use crate::run::{Run, expect_line};
+use crate::run::{Run, expect_line, script};
 
 pub(crate) const APPLICATIONS: &[Application] = &[
     Application {
@@ -35,6 +36,15 @@ pub(crate) const APPLICATIONS: &[Application] = &[
             "sshd starts itself anew for each connection, over exec, and confines itself by seccomp",
         ),
         exercise: openssh,
+        ..USUAL
+    },
+    Application {
+        name: "vsftpd",
+        does: "4 clients store 25 files of up to 1 MB each and retrieve them, compared byte by byte",
+        needs: &["vsftpd", "python3"],
+        versions: &["vsftpd -v"],
+        expected: Expected::Either("its processes forbid themselves descriptors and system calls"),
+        exercise: vsftpd,
         ..USUAL
     },
 ];
@@ -122,4 +132,24 @@ StrictModes no\nUsePAM no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n"
     let stats = run.client("redis-cli").line(&format!("-h 127.0.0.1 -p {forwarded} info stats")).run()?.stdout;
     ensure!(stats.contains("total_error_replies:0"), "redis refused requests:\n{stats}");
     Ok(())
+}
+
+fn vsftpd(run: &Run) -> Result<()> {
+    let [port] = run.ports()?;
+    let dir = run.dir();
+    let kept = run.path("root").join("kept");
+    fs::create_dir_all(&kept)?;
+    fs::set_permissions(&kept, Permissions::from_mode(0o777))?;
+    // As root it parts into a process that has no rights and one that opens sockets for it.
+    let alone = if rustix::process::geteuid().is_root() { "" } else { "run_as_launching_user=YES\n" };
+    fs::create_dir(run.path("empty"))?;
+    let settings = format!(
+        "background=NO\nlisten=YES\nlisten_address=127.0.0.1\nlisten_port={port}\nsecure_chroot_dir={dir}/empty
+anonymous_enable=YES\nno_anon_password=YES\nanon_root={dir}/root\nwrite_enable=YES\nanon_upload_enable=YES
+anon_world_readable_only=NO\nanon_umask=022\nxferlog_enable=NO\n{alone}"
+    );
+    let configuration = run.write("vsftpd.conf", &settings)?;
+    let _server = run.server("vsftpd").arg(configuration).listen(port)?;
+    let client = run.client("python3").arg(script("ftp.py")).arg(port.to_string()).run()?;
+    expect_line(&client, "verified 100")
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::application::{Application, USUAL};
+use crate::application::{Application, Expected, USUAL};
 use crate::run::{Run, expect_line, script};
 use crate::web::echo;
 
@@ -40,6 +40,23 @@ pub(crate) const APPLICATIONS: &[Application] = &[
         ..USUAL
     },
     Application {
+        name: "gunicorn",
+        does: "an application echoes in 2 workers of 4 threads; curl posts 16 bodies of 1 MB over one connection, SHA-256",
+        needs: &["gunicorn", "curl"],
+        versions: &["gunicorn --version", "curl --version"],
+        exercise: gunicorn,
+        ..USUAL
+    },
+    Application {
+        name: "php",
+        does: "the web server built into it, with 4 workers; a script echoes 16 uploads of 1 MB, SHA-256",
+        needs: &["php", "curl"],
+        versions: &["php --version", "curl --version"],
+        expected: Expected::Either("it closes each connection after one answer"),
+        exercise: php,
+        ..USUAL
+    },
+    Application {
         name: "perl",
         does: "a forking server and a client of IO::Socket; 4 clients send 500 lines of up to 20 kB each and compare",
         needs: &["perl"],
@@ -70,5 +87,23 @@ fn uvicorn(run: &Run) -> Result<()> {
     let dir = application.parent().unwrap_or(&application);
     let server = run.server("uvicorn").env("PYTHONDONTWRITEBYTECODE", "1").arg("--app-dir").arg(dir);
     let _server = server.line(&format!("--host 127.0.0.1 --port {port} asgi_echo:application")).listen(port)?;
+    echo(run, &format!("http://127.0.0.1:{port}/"))
+}
+
+fn gunicorn(run: &Run) -> Result<()> {
+    let [port] = run.ports()?;
+    let application = script("wsgi_echo.py");
+    let dir = application.parent().unwrap_or(&application);
+    let server = run.server("gunicorn").env("PYTHONDONTWRITEBYTECODE", "1").arg("--pythonpath").arg(dir);
+    let options = format!("--bind 127.0.0.1:{port} --workers 2 --threads 4 --keep-alive 60 wsgi_echo:application");
+    let _server = server.line(&options).listen(port)?;
+    echo(run, &format!("http://127.0.0.1:{port}/"))
+}
+
+fn php(run: &Run) -> Result<()> {
+    let [port] = run.ports()?;
+    let script = run.write("echo.php", "<?php readfile('php://input');")?;
+    let server = run.server("php").env("PHP_CLI_SERVER_WORKERS", "4").line(&format!("-S 127.0.0.1:{port}"));
+    let _server = server.arg(script).listen(port)?;
     echo(run, &format!("http://127.0.0.1:{port}/"))
 }

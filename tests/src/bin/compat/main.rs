@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `web`, `databases`, `caches`, `messages`, `files`, `languages`, `load` | the applications, a family in each |
+//! | `web`, `proxies`, `databases`, `caches`, `messages`, `files`, `languages`, `load` | the applications, a family in each |
 //! | `application` | what an application's entry says |
 //! | `run` | one application in one direction: its scene, its ports, the watch over its connections |
 //! | `outcome` | what a run must have shown, and the row that it becomes |
@@ -18,6 +18,7 @@ mod load;
 mod messages;
 mod outcome;
 mod page;
+mod proxies;
 mod run;
 mod web;
 

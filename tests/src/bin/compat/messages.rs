@@ -1,4 +1,4 @@
-//! Message brokers: what subscribers receive must be what publishers sent.
+//! Message brokers and mail: what is received must be what was sent.
 
 use std::time::Duration;
 
@@ -36,6 +36,16 @@ pub(crate) const APPLICATIONS: &[Application] = &[
         versions: &["nats-server --version"],
         expected: Expected::Tcp("nats-server is written in Go, which cannot be preloaded"),
         exercise: nats,
+        ..USUAL
+    },
+    Application {
+        name: "dovecot",
+        does: "4 clients put 25 mails of up to 400 kB each into folders and fetch them, compared byte by byte",
+        needs: &["dovecot", "/usr/lib/dovecot/imap", "python3"],
+        versions: &["dovecot --version"],
+        unprivileged: true,
+        expected: Expected::Tcp("dovecot gives its processes an environment of its own, without LD_PRELOAD"),
+        exercise: dovecot,
         ..USUAL
     },
 ];
@@ -111,4 +121,25 @@ fn nats(run: &Run) -> Result<()> {
     let _server = run.server("nats-server").line(&format!("-a 127.0.0.1 -p {port}")).listen(port)?;
     let client = run.client("python3").arg(script("nats.py")).arg(port.to_string()).run()?;
     expect_line(&client, "verified 5000")
+}
+
+fn dovecot(run: &Run) -> Result<()> {
+    let [port] = run.ports()?;
+    let dir = run.dir();
+    let who = |what: &str| anyhow::Ok(run.client("id").line(what).run()?.stdout.trim().to_owned());
+    let (user, group, uid, gid) = (who("-un")?, who("-gn")?, who("-u")?, who("-g")?);
+    let settings = format!(
+        "protocols = imap\nlisten = 127.0.0.1\nssl = no\ndisable_plaintext_auth = no\nlog_path = /dev/stderr
+base_dir = {dir}/run\nstate_dir = {dir}/run\nmail_location = maildir:{dir}/mail\nfirst_valid_uid = 1
+default_internal_user = {user}\ndefault_internal_group = {group}\ndefault_login_user = {user}
+service imap-login {{\n  chroot =\n  inet_listener imap {{\n    port = {port}\n  }}
+  inet_listener imaps {{\n    port = 0\n  }}\n}}
+service anvil {{\n  chroot =\n}}\nservice stats {{\n  chroot =\n}}
+passdb {{\n  driver = static\n  args = nopassword=y\n}}
+userdb {{\n  driver = static\n  args = uid={uid} gid={gid} home={dir}/mail\n}}\n"
+    );
+    let configuration = run.write("dovecot.conf", &settings)?;
+    let _server = run.server("dovecot").line("-F -c").arg(configuration).listen(port)?;
+    let client = run.client("python3").arg(script("imap.py")).arg(port.to_string()).run()?;
+    expect_line(&client, "verified 100")
 }
