@@ -119,8 +119,13 @@ fn apache(run: &Run, processing: &str) -> Result<()> {
     let dir = run.dir();
     let modules = [&format!("mpm_{processing}"), "authz_core"]
         .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"));
-    // Processes that take one connection each must be there for all.
-    let servers = if processing == "prefork" { "StartServers 60\nMaxRequestWorkers 60" } else { "" };
+    // One worker for each connection, in each of the processes: with none to spare the server closes connections that it
+    // had kept alive, which is an error to their client.
+    let servers = if processing == "prefork" {
+        "StartServers 60\nMaxRequestWorkers 60"
+    } else {
+        "StartServers 2\nThreadsPerChild 64\nMaxRequestWorkers 128\nMaxSpareThreads 128"
+    };
     let configuration = run.write(
         "apache.conf",
         &format!(
