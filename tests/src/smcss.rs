@@ -43,25 +43,29 @@ pub fn connections(smcss: &Path, ports: &[u16]) -> Result<Vec<End>> {
     let output = Command::new(smcss).arg("--json").output().context("starting smcss")?;
     ensure!(output.status.success(), "smcss: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout);
-    let ends = parse(&text).with_context(|| format!("smcss --json printed {text}"))?;
-    let touches = |end: &End| ports.contains(&end.local.port()) || ports.contains(&end.peer.port());
-    Ok(ends.into_iter().filter(touches).collect())
+    parse(&text, ports).with_context(|| format!("smcss --json printed {text}"))
 }
 
-fn parse(text: &str) -> Result<Vec<End>> {
+fn parse(text: &str, ports: &[u16]) -> Result<Vec<End>> {
     let rows: Vec<Value> = serde_json::from_str(text)?;
     let connected = |row: &&Value| row["peer"].is_string() && row["state"] != "LISTEN";
-    rows.iter().filter(connected).map(|row| parse_end(row).with_context(|| row.to_string())).collect()
+    let ends = rows.iter().filter(connected).map(|row| parse_end(row, ports).with_context(|| row.to_string()));
+    ends.filter_map(Result::transpose).collect()
 }
 
-fn parse_end(row: &Value) -> Result<End> {
+/// `None` for a connection that touches none of the ports: whatever it may be, other people's processes are listed, too.
+fn parse_end(row: &Value, ports: &[u16]) -> Result<Option<End>> {
+    let (local, peer) = (address(&row["local"])?, address(&row["peer"])?);
+    if !ports.contains(&local.port()) && !ports.contains(&peer.port()) {
+        return Ok(None);
+    }
     let mode = match row["mode"].as_str().context("mode")? {
         "SMCD" => Mode::Smcd,
         "UNDECIDED" => Mode::Tcp(0),
         _ => Mode::Tcp(parse_code(row["decline"]["code"].as_str().context("decline code")?)?),
     };
     let pid = row["pid"].as_u64().context("pid")?;
-    Ok(End { pid, local: address(&row["local"])?, peer: address(&row["peer"])?, mode })
+    Ok(Some(End { pid, local, peer, mode }))
 }
 
 fn parse_code(text: &str) -> Result<u32> {
@@ -96,15 +100,17 @@ mod tests {
             {"pid": 2, "state": "ACTIVE", "local": "[::ffff:127.0.0.1]:80", "peer": "[::ffff:127.0.0.1]:4000",
              "mode": "SMCD", "decline": null},
             {"pid": 3, "state": "ACTIVE", "local": "127.0.0.1:4001", "peer": "127.0.0.1:80",
-             "mode": "TCP", "decline": {"code": "0x03010000", "text": "the peer has no SMC"}}
+             "mode": "TCP", "decline": {"code": "0x03010000", "text": "the peer has no SMC"}},
+            {"pid": 4, "state": "ACTIVE", "local": "127.0.0.1:4002", "peer": "127.0.0.1:4003", "mode": "TCP"}
         ]"#;
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let ends = [
             End { pid: 2, local: address(80), peer: address(4000), mode: Mode::Smcd },
             End { pid: 3, local: address(4001), peer: address(80), mode: Mode::Tcp(PEER_NO_SMC) },
         ];
-        assert_eq!(parse(text).unwrap(), ends);
-        assert!(parse("[{\"peer\": \"127.0.0.1:1\"}]").is_err());
-        assert!(parse("no JSON").is_err());
+        assert_eq!(parse(text, &[80]).unwrap(), ends);
+        assert!(parse(text, &[4002]).is_err());
+        assert!(parse("[{\"peer\": \"127.0.0.1:1\"}]", &[1]).is_err());
+        assert!(parse("no JSON", &[1]).is_err());
     }
 }
