@@ -2,12 +2,15 @@
 use strict;
 use warnings;
 use IO::Socket::INET;
+use Socket qw(IPPROTO_TCP TCP_NODELAY);
 
-my ($clients, $lines, $verified) = (4, 500, 0);
+my ($clients, $lines, $verified) = (4, 4000, 0);
 
 sub converse {
     my ($client) = @_;
     my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $ARGV[0], Proto => 'tcp') or die "connect: $!";
+    # A line goes out in pieces; each would wait for the acknowledgement of the one before.
+    setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1 or die "setsockopt: $!";
     for my $number (1 .. $lines) {
         my $line = "$client $number " . ('x' x ($number * 97 % 20000)) . "\n";
         print $socket $line or die "send: $!";

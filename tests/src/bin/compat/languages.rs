@@ -58,10 +58,10 @@ pub(crate) const APPLICATIONS: &[Application] = &[
     },
     Application {
         name: "perl",
-        does: "a forking server and a client of IO::Socket; 4 clients send 500 lines of up to 20 kB each and compare",
+        does: "a forking server and a client of IO::Socket; 4 clients send 4000 lines of up to 20 kB each and compare",
         needs: &["perl"],
         versions: &["perl --version"],
-        exercise: |run| pair(run, "perl", "server.pl", "client.pl", "verified 2000"),
+        exercise: |run| pair(run, "perl", "server.pl", "client.pl", "verified 16000"),
         ..USUAL
     },
     Application {
