@@ -10,11 +10,11 @@ pub const KCMPROTO_CONNECTED: c_int = 0;
 pub const SOL_KCM: c_int = 281;
 /// Whether a socket is to get no more messages: an `int`.
 pub const KCM_RECV_DISABLE: c_int = 1;
-/// Takes a [`Attach`].
+/// Takes an [`Attach`].
 pub const SIOCKCMATTACH: c_ulong = 0x89e0;
-/// Takes a [`Unattach`].
+/// Takes an [`Unattach`].
 pub const SIOCKCMUNATTACH: c_ulong = 0x89e1;
-/// Fills a [`Clone`].
+/// Fills a [`struct@Clone`].
 pub const SIOCKCMCLONE: c_ulong = 0x89e2;
 
 /// `struct kcm_attach`.

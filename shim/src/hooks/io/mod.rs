@@ -36,7 +36,7 @@ fn may_have(count: c_int) -> bool {
 unsafe fn has_parts(msg: *const msghdr) -> bool {
     // SAFETY: the caller's.
     unsafe { msg.as_ref() }.is_some_and(|msg| {
-        let count = msg.msg_iovlen as usize;
+        let count = msg.msg_iovlen;
         count <= 1024 && probe::may(Access::Read, msg.msg_iov.cast(), count * size_of::<iovec>())
     })
 }

@@ -161,11 +161,9 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) ->
     // SAFETY: the program's own call.
     let kernel = || unsafe { real::sendmsg(fd, msg, flags) };
     // SAFETY: the program's pointer.
-    if unsafe { msg.as_ref() }
-        .is_some_and(|msg| !probe::may(Access::Read, msg.msg_control.cast(), msg.msg_controllen as usize))
-    {
-        // Null is no control data, whatever its length; the kernel tells the two apart.
-        return kernel();
+    let control = unsafe { msg.as_ref() }.map(|msg| (msg.msg_control.cast::<u8>(), msg.msg_controllen));
+    if control.is_some_and(|(start, len)| !probe::may(Access::Read, start, len)) {
+        return Answer::Ours(Err(Errno::EFAULT)).into_c();
     }
     // SAFETY: the program vouches for the header and what it points to.
     if !msg.is_null() && !unsafe { unix::passes_only(msg, close::may_pass) } {
