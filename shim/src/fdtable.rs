@@ -9,7 +9,7 @@ use crate::socket::file::OpenFile;
 use crate::socket::kcm::csock::KcmSock;
 use preloop_shm::counted::{Cell, Counted, Pool};
 use preloop_sys::Fd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 const CHUNK: usize = 1024;
@@ -20,6 +20,16 @@ struct Entry {
     set: Cell<Arc<Set>>,
     kcm: Cell<KcmSock>,
     inner: AtomicBool,
+    hints: AtomicU8,
+}
+
+/// What was done with a descriptor that the library did not know; looked at when it comes to know it. A number that was closed
+/// and came back may have hints of what it stood for before.
+pub mod hint {
+    /// It was made by dup(2), or another one was made of it.
+    pub const COPIED: u8 = 1;
+    /// It was put into an epoll set.
+    pub const IN_SET: u8 = 2;
 }
 
 static TABLE: [OnceLock<Box<[Entry]>>; CHUNKS] = [const { OnceLock::new() }; CHUNKS];
@@ -32,7 +42,13 @@ pub static KCM_SOCKS: Pool<KcmSock> = Pool::new();
 
 impl Entry {
     fn new() -> Self {
-        Self { file: Cell::new(), set: Cell::new(), kcm: Cell::new(), inner: AtomicBool::new(false) }
+        Self {
+            file: Cell::new(),
+            set: Cell::new(),
+            kcm: Cell::new(),
+            inner: AtomicBool::new(false),
+            hints: AtomicU8::new(0),
+        }
     }
 
     fn is_known(&self) -> bool {
@@ -141,6 +157,23 @@ pub fn set_kcm(fd: Fd, sock: Option<Counted<KcmSock>>) -> Option<Counted<KcmSock
     entry.and_then(|entry| entry.kcm.replace(sock, &KCM_SOCKS))
 }
 
+/// Gives a descriptor a hint.
+pub fn give_hint(fd: Fd, hint: u8) {
+    if let Some(entry) = entry_made(fd) {
+        entry.hints.fetch_or(hint, Ordering::Relaxed);
+    }
+}
+
+/// Whether a descriptor has a hint.
+pub fn has_hint(fd: Fd, hint: u8) -> bool {
+    entry(fd).is_some_and(|entry| entry.hints.load(Ordering::Relaxed) & hint != 0)
+}
+
+/// Every descriptor that has a hint.
+pub fn with_hint(hint: u8) -> impl Iterator<Item = Fd> {
+    entries().filter(move |(_, entry)| entry.hints.load(Ordering::Relaxed) & hint != 0).map(|(fd, _)| fd)
+}
+
 /// Marks a descriptor as the library's own, or no longer.
 pub fn mark_inner(fd: Fd, inner: bool) {
     if let Some(entry) = entry_made(fd) {
@@ -169,15 +202,20 @@ pub fn for_each(mut with: impl FnMut(Fd, Counted<OpenFile>)) {
     }
 }
 
-/// A descriptor that stands for the file.
-pub fn fd_of(file: &OpenFile) -> Option<Fd> {
-    let mut found = None;
+/// Every descriptor that stands for the file.
+pub fn fds_of(file: &OpenFile) -> Vec<Fd> {
+    let mut found = Vec::new();
     for_each(|fd, other| {
         if core::ptr::eq(&raw const *other, file) {
-            found = Some(fd);
+            found.push(fd);
         }
     });
     found
+}
+
+/// A descriptor that stands for the file.
+pub fn fd_of(file: &OpenFile) -> Option<Fd> {
+    fds_of(file).pop()
 }
 
 /// Every epoll set that the program has.

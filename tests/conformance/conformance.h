@@ -35,7 +35,7 @@ struct group {
 
 extern const struct group group_socket, group_options, group_attach, group_parser, group_cut, group_receive, group_send,
     group_queue, group_broken, group_transfer, group_ready, group_lower, group_steer, group_process, group_threads,
-    group_proc, group_bpf;
+    group_proc, group_bpf, group_posted;
 
 /* Which messages a socket of either type is to be tried with. */
 extern const int types[2]; /* SOCK_DGRAM, SOCK_SEQPACKET */

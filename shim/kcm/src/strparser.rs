@@ -20,8 +20,9 @@
 //! it told the length of a message that is not whole. The rest of such a message stays in TCP until all of it is there, as
 //! in the kernel. Taken bytes are lost when the message is, by unattach, an error or the time-out.
 //!
-//! But a rest of more than [`LEFT`] bytes, or of more than half of the limit, is taken as it comes: TCP may never have
-//! room for all of it at a time.
+//! The rest is taken as it comes if TCP had as many bytes as the message, those of messages before it included: so does the
+//! kernel, which counts before it has taken them. And so is a rest of more than [`LEFT`] bytes, or of more than half of the
+//! limit: TCP may never have room for all of it at a time.
 //!
 //! # Time-out
 //!
@@ -76,6 +77,8 @@ pub struct Look<'a, T> {
     pub psock: PsockId,
     /// The time now, in nanoseconds.
     pub now: u64,
+    /// Bytes that TCP has: those of messages cut from what was shown last are among them.
+    pub untaken: usize,
     /// The longest message that there is room for.
     pub room: u32,
     /// The longest message, once it is known.
@@ -122,7 +125,10 @@ impl Strparser {
                     self.wait(bytes.len(), look);
                     return Cut::More;
                 }
-                Ok(length) => (self.full_len, self.left) = (length, LEFT.min(look.limit() / 2)),
+                Ok(length) => {
+                    let leaves = (length - self.taken) as usize > look.untaken;
+                    (self.full_len, self.left) = (length, if leaves { LEFT.min(look.limit() / 2) } else { 0 });
+                }
                 Err(error) => return Cut::Error(error),
             }
             if bytes.len() < self.full_len as usize {

@@ -6,7 +6,7 @@ use crate::fdtable;
 use crate::process;
 use crate::socket::birth;
 use crate::socket::close::{self, Shutdown};
-use crate::socket::kcm::csock;
+use crate::socket::kcm::{csock, lower};
 use crate::socket::spare;
 use core::ffi::c_int;
 use libc::{sockaddr, socklen_t};
@@ -227,10 +227,16 @@ pub unsafe extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
     if fdtable::kcm(fd).is_some() {
         return answer(Err(Errno::EOPNOTSUPP));
     }
-    match fdtable::get(fd).map(|file| close::shutdown(&file, fd, how)) {
-        Some(Ok(Shutdown::Done)) => 0,
-        Some(Err(code)) => answer(Err(code)),
-        // SAFETY: plain numbers.
-        Some(Ok(Shutdown::Kernel)) | None => unsafe { real::shutdown(fd, how) },
+    let file = fdtable::get(fd);
+    match file.as_ref().map(|file| close::shutdown(file, fd, how)) {
+        Some(Ok(Shutdown::Done)) => return 0,
+        Some(Err(code)) => return answer(Err(code)),
+        Some(Ok(Shutdown::Kernel)) | None => {}
     }
+    // SAFETY: plain numbers.
+    let done = unsafe { real::shutdown(fd, how) };
+    if let Some(file) = file.filter(|file| done == 0 && file.is_attached()) {
+        lower::shut(&file);
+    }
+    done
 }

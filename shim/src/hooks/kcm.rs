@@ -1,12 +1,13 @@
 //! Options and requests of KCM sockets, for the hooks of setsockopt, getsockopt and ioctl.
 
 use super::answer;
+use crate::socket::file::OpenFile;
 use crate::socket::kcm::csock::{self, Sock};
-use crate::socket::kcm::{options, psock, registry};
+use crate::socket::kcm::{lower, options, psock};
 use core::ffi::{c_int, c_ulong, c_void};
 use libc::{SOL_SOCKET, sockaddr, socklen_t};
 use preloop_sys::probe::{self, Access};
-use preloop_sys::{Errno, call, real};
+use preloop_sys::{Errno, real};
 use preloop_uapi::kcm::{Attach, Clone, SIOCKCMATTACH, SIOCKCMCLONE, SIOCKCMUNATTACH, SOL_KCM, Unattach};
 
 /// Requests that other sockets know, and KCM's do not (`SIOCATMARK`, which libc names for few machines).
@@ -121,21 +122,14 @@ pub unsafe fn ioctl(sock: &Sock, request: c_ulong, argument: *mut c_void) -> Opt
     })
 }
 
-/// SO_ERROR of a TCP socket that is attached to a mux: the kernel knows of none, KCM may have posted one.
+/// SO_ERROR of a TCP socket that is or was attached to a mux: KCM may have posted one over the kernel's.
 ///
 /// # Safety
-/// The kernel has written an `int` there, of `len` bytes.
-pub unsafe fn add_posted_error(fd: c_int, value: *mut c_void, len: socklen_t) {
-    if len as usize != size_of::<c_int>() || !registry::any() || call::inode(fd).1 != libc::S_IFSOCK {
-        return;
-    }
-    // SAFETY: the caller's.
-    unsafe {
-        let value = value.cast::<c_int>();
-        if value.read_unaligned() == 0
-            && let Some(error) = psock::take_error(fd)
-        {
-            value.write_unaligned(error.into_raw());
-        }
+/// The kernel has written its error there, `len` bytes of an `int`.
+pub unsafe fn add_posted_error(file: &OpenFile, value: *mut c_void, len: socklen_t) {
+    if let Some(error) = lower::take_error(file) {
+        let bytes = error.into_raw().to_ne_bytes();
+        // SAFETY: the caller's.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), value.cast(), bytes.len().min(len as usize)) };
     }
 }

@@ -1,6 +1,6 @@
 //! How the library comes to know a socket: socket, connect, accept, listen, dup.
 
-use crate::fdtable;
+use crate::fdtable::{self, hint};
 use crate::fork;
 use crate::policy;
 use crate::process;
@@ -9,6 +9,7 @@ use crate::socket::sock::{flag, phase};
 use crate::socket::{clc, close};
 use crate::{stats, streams};
 use core::net::SocketAddr;
+use preloop_shm::counted::Counted;
 use preloop_sys::addr::RawAddr;
 use preloop_sys::{Fd, call, clock, tcp};
 use preloop_uapi::decline::Decline;
@@ -102,6 +103,31 @@ pub fn accepted(listener: Fd, fd: Fd, from: &RawAddr, flags: i32) {
     becomes_connection(&file, fd, peer);
 }
 
+/// A connection is attached to a KCM mux, and stays on TCP: the library has to know it, if it did not so far. `None`: it
+/// cannot.
+pub fn attached(fd: Fd) -> Option<Counted<OpenFile>> {
+    if let Some(file) = fdtable::get(fd) {
+        return Some(file);
+    }
+    let nonblocking = call::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK != 0);
+    let file = OpenFile::enter_any(fd, if nonblocking { flag::NONBLOCK } else { 0 })?;
+    file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
+    stats::begins(file.sock, false, || Some((call::local_addr(fd)?, call::peer_addr(fd)?)));
+    file.sock.decline(Decline::OPTION);
+    let mut all = vec![fd];
+    if fdtable::has_hint(fd, hint::COPIED) {
+        let socket = call::inode(fd);
+        all.extend(fdtable::with_hint(hint::COPIED).filter(|other| *other != fd && call::inode(*other) == socket));
+    }
+    for copy in &all[1..] {
+        file.descriptors.fetch_add(1, Ordering::AcqRel);
+        if let Some(stale) = fdtable::set(*copy, Some(file.clone())) {
+            close::forget_unseen(&stale, *copy);
+        }
+    }
+    Some(file)
+}
+
 /// connect(AF_UNSPEC) takes the connection away: the socket may be used anew, on TCP.
 pub fn disconnects(file: &OpenFile) -> bool {
     file.sock.phase() == phase::INIT || clc::pin(file, Decline::OPTION)
@@ -110,6 +136,10 @@ pub fn disconnects(file: &OpenFile) -> bool {
 /// `new` is a duplicate of `old`, made by the kernel.
 pub fn duplicated(old: Fd, new: Fd) {
     let is_ours = fdtable::knows(old) || fdtable::knows(new);
+    if process::settings().kcm && !fdtable::knows(old) {
+        fdtable::give_hint(old, hint::COPIED);
+        fdtable::give_hint(new, hint::COPIED);
+    }
     if fork::is_inside() || !is_ours || process::is_uncounted() {
         return;
     }

@@ -147,7 +147,8 @@ pub fn end_in_process(file: &OpenFile, fd: Option<Fd>) {
         link.own().wait.closed.store(1, Ordering::Release);
         clc::tell_watchers(file);
     }
-    if file.is_inherited() {
+    // A KCM mux that has it leaves the slot itself.
+    if file.is_inherited() && !file.is_attached() {
         file.leave_slot();
     }
 }

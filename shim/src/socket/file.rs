@@ -14,7 +14,7 @@ use preloop_sys::unix::Inner;
 use preloop_sys::{Fd, call};
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::Ordering;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockWriteGuard};
 
 /// Who is to be told when the connection moves: a sleeping thread, or an epoll set that has it.
@@ -48,6 +48,8 @@ pub struct OpenFile {
     pub clc: AtomicI32,
     /// Nanoseconds worth spinning for this connection before a sleep; see `wait`.
     pub spin: AtomicU32,
+    /// Number of the KCM mux that it is attached to in this process, or 0.
+    pub mux: AtomicU64,
     link: RwLock<Option<Arc<Link>>>,
     confirmed: OnceLock<Arc<Link>>,
     watchers: Mutex<Vec<Watcher>>,
@@ -57,7 +59,12 @@ impl OpenFile {
     /// Starts to know a socket of the program; `None` when the library does not serve SMC, or there is no room, and the
     /// socket stays the kernel's alone.
     pub fn enter(fd: Fd, flags: u32) -> Option<Counted<Self>> {
-        if fork::is_inside() || !process::settings().smc {
+        if process::settings().smc { Self::enter_any(fd, flags) } else { None }
+    }
+
+    /// As [`enter`](Self::enter), whatever the library serves.
+    pub fn enter_any(fd: Fd, flags: u32) -> Option<Counted<Self>> {
+        if fork::is_inside() {
             return None;
         }
         let _no_fork = fork::may_not_fork();
@@ -99,6 +106,7 @@ impl OpenFile {
             mailbox: AtomicI32::new(-1),
             clc: AtomicI32::new(-1),
             spin: AtomicU32::new(crate::socket::wait::SPIN_FIRST),
+            mux: AtomicU64::new(0),
             link: RwLock::new(None),
             confirmed: OnceLock::new(),
             watchers: Mutex::new(Vec::new()),
@@ -277,6 +285,18 @@ impl OpenFile {
     /// Whether the program wants calls not to wait.
     pub fn nonblocking(&self) -> bool {
         self.sock.has(flag::NONBLOCK)
+    }
+
+    /// Whether it is attached to a KCM mux, as far as this process knows.
+    #[inline]
+    pub fn is_attached(&self) -> bool {
+        self.mux.load(std::sync::atomic::Ordering::Acquire) != 0
+    }
+
+    /// Whether it polls otherwise than the kernel says because of KCM, now or soon.
+    #[inline]
+    pub fn concerns_kcm(&self) -> bool {
+        self.is_attached() || self.sock.posted.load(Ordering::Acquire) != 0
     }
 
     /// Whether this end connected.

@@ -3,6 +3,7 @@
 use crate::fdtable;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
+use crate::socket::kcm::lower;
 use crate::socket::link::Link;
 use crate::socket::rx;
 use crate::socket::sock::{flag, phase};
@@ -77,7 +78,7 @@ pub fn look(file: &OpenFile) -> View {
     if sock.phase() == phase::OFFERED {
         clc::notice(file);
     }
-    let (phase::SMC, Some(link)) = (sock.phase(), file.link()) else { return View::KERNEL };
+    let (phase::SMC, Some(link)) = (sock.phase(), file.link()) else { return lower::view(file) };
     if sock.has(flag::BROKEN) {
         return View { bits: IN | OUT | RDHUP | ALWAYS, ..View::default() };
     }
@@ -124,7 +125,7 @@ struct Polled<'a> {
 
 /// Whether poll needs the library for this descriptor.
 fn ours(fd: Fd) -> Option<Counted<OpenFile>> {
-    fdtable::get(fd).filter(|file| !matches!(file.sock.phase(), phase::TCP | phase::INIT))
+    fdtable::get(fd).filter(|file| !matches!(file.sock.phase(), phase::TCP | phase::INIT) || file.concerns_kcm())
 }
 
 /// The descriptor of a socket whose number `fd` was closed while this call sleeps: it goes on with what it began with.
@@ -155,6 +156,7 @@ pub fn poll(
 
 impl Polled<'_> {
     fn run(&mut self, deadline: Deadline, mask: SignalMask) -> Result<usize, Errno> {
+        self.catch_up();
         loop {
             if self.look() {
                 return self.report();
@@ -171,11 +173,17 @@ impl Polled<'_> {
                 // What is there is reported first; the signal was handled.
                 return if errno == Errno::EINTR && self.look() { self.report() } else { Err(errno) };
             }
+            self.catch_up();
             let count = self.count();
             if count > 0 {
                 return Ok(count);
             }
         }
+    }
+
+    /// What has come for sockets that KCM muxes have is taken, and errors are posted, before anybody looks.
+    fn catch_up(&self) {
+        self.ours.iter().filter(|(_, file)| file.is_attached()).for_each(|(_, file)| lower::catch_up(file));
     }
 
     /// Some connection has something to report: so may other descriptors. A signal that waits does not keep that back.

@@ -121,6 +121,10 @@ pub struct Sock {
     pub unlisted: AtomicU32,
     /// When the kernel's socket was last looked at, in nanoseconds of the monotonic clock.
     pub looked_at: AtomicU64,
+    /// The error that KCM posted on it and that no call has told yet, or 0; see [`crate::socket::kcm::lower`].
+    pub posted: AtomicU32,
+    /// How often KCM posted one.
+    pub posts: AtomicU32,
 }
 }
 

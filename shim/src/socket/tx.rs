@@ -3,6 +3,7 @@
 use crate::socket::calls::{Answer, Kernel};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
+use crate::socket::kcm::lower;
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, flag, phase};
 use crate::socket::wait;
@@ -71,6 +72,10 @@ pub fn send(file: &Counted<OpenFile>, fd: Fd, source: &mut dyn Source, flags: i3
             leave_kernel(file.sock, answer > 0);
             Answer::Kernel(answer)
         }
+        Route::Posted => match lower::error_of_send(file, flags) {
+            Some(error) => Answer::Ours(Err(error)),
+            None => Answer::Kernel(kernel()),
+        },
         Route::Unsupported => Answer::Ours(Err(Errno::EOPNOTSUPP)),
     }
 }
@@ -83,6 +88,8 @@ enum Route {
     Kernel,
     /// To the kernel, and the direction must not move meanwhile: [`leave_kernel`] afterwards.
     Counted,
+    /// To the kernel, unless the error that KCM posted is still to be told.
+    Posted,
     /// The call cannot be carried any more.
     Unsupported,
 }
@@ -91,6 +98,7 @@ enum Route {
 fn route(file: &OpenFile, fd: Fd, flags: i32) -> Route {
     let sock = file.sock;
     match sock.phase() {
+        phase::TCP if sock.posted.load(Ordering::Relaxed) != 0 => return Route::Posted,
         phase::TCP | phase::INIT => return Route::Kernel,
         phase::SMC => {}
         _ if flags & libc::MSG_OOB != 0 => {

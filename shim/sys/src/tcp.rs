@@ -15,10 +15,23 @@ pub mod state {
     pub const FIN_WAIT1: u8 = 4;
     /// This end's FIN was acknowledged.
     pub const FIN_WAIT2: u8 = 5;
+    /// Both ends sent FIN, and it is over but for stray segments.
+    pub const TIME_WAIT: u8 = 6;
     /// No connection.
     pub const CLOSE: u8 = 7;
+    /// The peer sent FIN.
+    pub const CLOSE_WAIT: u8 = 8;
+    /// The peer sent FIN, and then this end.
+    pub const LAST_ACK: u8 = 9;
     /// Accepts connections.
     pub const LISTEN: u8 = 10;
+    /// Both ends sent FIN at the same time.
+    pub const CLOSING: u8 = 11;
+
+    /// Whether the peer's FIN has come.
+    pub const fn has_fin(state: u8) -> bool {
+        matches!(state, TIME_WAIT | CLOSE_WAIT | LAST_ACK | CLOSING)
+    }
 }
 
 fn info(fd: Fd) -> Result<(libc::tcp_info, usize), Errno> {

@@ -54,8 +54,12 @@ pub struct PsockEntry {
     pub inode: AtomicU64,
     /// How often the place was taken.
     pub generation: AtomicU32,
-    #[doc(hidden)]
-    pub _unused: AtomicU32,
+    /// The TCP socket's state as errors were posted for it last: `tcpi_state`, and POLLHUP and POLLRDHUP 8 bits higher.
+    pub seen: AtomicU32,
+    /// Errors posted on the TCP socket, as the socket counts them: tells one from the one before it.
+    pub posts: AtomicU32,
+    /// The last of them.
+    pub error: AtomicU32,
 }
 
 /// The start of the memory.

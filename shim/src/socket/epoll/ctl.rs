@@ -1,7 +1,9 @@
 //! epoll_ctl(2), and what becomes of entries when their descriptor is closed.
 
-use super::{EXCLUSIVE, Entry, Set, State, WITH_EXCLUSIVE, key, tagged};
-use crate::fdtable;
+use super::registered::registered_in;
+use super::{EXCLUSIVE, Entry, HOW, Set, State, WITH_EXCLUSIVE, key, tagged, untag};
+use crate::fdtable::{self, hint};
+use crate::process;
 use crate::socket::clc;
 use crate::socket::file::{OpenFile, Watcher};
 use crate::socket::poll::look;
@@ -17,6 +19,9 @@ use std::sync::Arc;
 pub fn control(set: Fd, op: i32, fd: Fd, event: Option<(u32, u64)>) -> Option<Result<usize, Errno>> {
     if let Some(inner) = fdtable::epoll(fd) {
         inner.is_polled();
+    }
+    if op == libc::EPOLL_CTL_ADD && process::settings().kcm {
+        fdtable::give_hint(fd, hint::IN_SET);
     }
     let file = fdtable::get(fd)?;
     if is_refused(op, event) || fdtable::get(set).is_some() {
@@ -65,9 +70,10 @@ impl State {
     }
 }
 
-/// Whether a connection is, or can come to be, in shared memory.
+/// Whether a connection is, or can come to be, in shared memory, or KCM has a say in its readiness.
 fn may_move(file: &OpenFile) -> bool {
-    file.sock.phase() != phase::TCP && file.sock.listing.kind.load(Ordering::Relaxed) != kind::LISTEN
+    let may_move = file.sock.phase() != phase::TCP || file.concerns_kcm();
+    may_move && file.sock.listing.kind.load(Ordering::Relaxed) != kind::LISTEN
 }
 
 impl Set {
@@ -75,34 +81,66 @@ impl Set {
         let mut state = self.state();
         let id = state.number();
         let view = look(&file);
-        let mut entry = Entry {
-            fd,
-            registered: fd,
-            file: file.clone(),
-            events,
-            data,
-            asked: 0,
-            disarmed: false,
-            parked: false,
-            listed: false,
-            told: 0,
-            reported: (0, 0),
-            joined: None,
-        };
+        let mut entry = Entry::new(fd, file, (events, data));
         entry.asked = entry.wish(view);
-        // Before the kernel can say anything of it to a thread that is in its own call: what that returns is sorted.
-        if !self.active.swap(true, Ordering::SeqCst) {
-            self.wake_plain(&state);
-        }
+        self.becomes_active(&state);
         // Under the set's lock: an event that fires at once finds the entry.
         call::epoll_ctl(self.fd(), libc::EPOLL_CTL_ADD, fd, entry.asked, tagged(id))?;
+        self.enter(&mut state, id, entry);
+        Ok(())
+    }
+
+    /// Before the kernel can say anything of an entry to a thread that is in its own call: what that returns is sorted.
+    fn becomes_active(&self, state: &State) {
+        if !self.active.swap(true, Ordering::SeqCst) {
+            self.wake_plain(state);
+        }
+    }
+
+    /// Enters a registration that the kernel has under this number.
+    fn enter(self: &Arc<Self>, state: &mut State, id: u64, entry: Entry) {
+        let file = entry.file.clone();
         state.numbers.insert(entry.key(), id);
         state.entries.insert(id, entry);
         file.watch(Watcher::Set(self.clone(), id));
         state.join(id);
         state.list(id);
-        self.rest(&mut state);
-        Ok(())
+        self.rest(state);
+    }
+
+    /// Takes over a registration that was left to the kernel alone. An EPOLLONESHOT that has fired shows no events, which
+    /// are given when it is armed anew.
+    fn adopt(self: &Arc<Self>, fd: Fd, file: Counted<OpenFile>, (events, data): (u32, u64)) {
+        let mut state = self.state();
+        if self.shared.load(Ordering::Acquire) || state.bell(self.fd()).is_err() || state.find(fd, &file).is_some() {
+            return;
+        }
+        let id = state.number();
+        let mut entry = Entry::new(fd, file, (events, data));
+        self.becomes_active(&state);
+        if events & !HOW == 0 {
+            entry.disarmed = true;
+        } else {
+            let wish = entry.wish(look(&entry.file));
+            entry.asked = !wish;
+            self.ask(&mut entry, id, wish);
+        }
+        self.enter(&mut state, id, entry);
+    }
+
+    /// Asks the kernel for something else of an entry.
+    pub(super) fn ask(&self, entry: &mut Entry, id: u64, wish: u32) {
+        if wish == entry.asked {
+            return;
+        }
+        let exclusive = entry.is_exclusive();
+        let op = if exclusive { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
+        if exclusive {
+            let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
+        }
+        if call::epoll_ctl(self.fd(), op, entry.registered, wish, tagged(id)).is_ok() {
+            entry.asked = wish;
+        }
     }
 
     fn modify(&self, state: &mut State, id: u64, (events, data): (u32, u64)) -> Result<(), Errno> {
@@ -174,6 +212,32 @@ fn entries_of(file: &OpenFile) -> impl Iterator<Item = (Arc<Set>, u64)> {
     })
 }
 
+/// What the kernel is to tell of a connection has changed: the sets that have it ask anew.
+pub fn ask_anew(file: &OpenFile) {
+    for (set, id) in entries_of(file) {
+        if let Some(entry) = set.state().entries.get_mut(&id).filter(|entry| !entry.disarmed && !entry.parked) {
+            let wish = entry.wish(look(&entry.file));
+            set.ask(entry, id, wish);
+        }
+    }
+}
+
+/// A connection was left to the kernel, and the library is to have a say in its readiness from now on: so it takes over what
+/// is registered in the program's sets under its descriptors.
+pub fn take_over(file: &Counted<OpenFile>, fds: &[Fd]) {
+    let mut sets = fdtable::sets();
+    sets.sort_by_key(|set| Arc::as_ptr(set).addr());
+    sets.dedup_by(|one, other| Arc::ptr_eq(one, other));
+    for set in sets {
+        for entry in registered_in(set.fd()) {
+            let is_its = fds.contains(&entry.fd) && entry.inode == call::inode(entry.fd).0;
+            if is_its && untag(entry.data).is_none() {
+                set.adopt(entry.fd, file.clone(), (entry.events, entry.data));
+            }
+        }
+    }
+}
+
 /// The last descriptor of a connection in this process is about to be closed: its entries go, as they do in the
 /// kernel when the last of all processes closes it. A sibling that still holds it (`last` is false) would keep the
 /// kernel's registration alive, and its events would come under a tag that nobody knows. In a set that siblings have as
@@ -182,7 +246,8 @@ pub fn forget_file(file: &OpenFile, last: bool) {
     for (set, id) in entries_of(file) {
         let removed = set.state().remove(id);
         file.unwatch_set(&set, id);
-        let alone = !last && !set.shared.load(Ordering::Acquire);
+        // A KCM mux goes on with the socket, too.
+        let alone = (!last || file.is_attached()) && !set.shared.load(Ordering::Acquire);
         if let Some(entry) = removed.filter(|entry| alone || entry.parked) {
             let _ = call::epoll_ctl(set.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
         }

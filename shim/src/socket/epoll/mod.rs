@@ -8,6 +8,7 @@
 
 mod ctl;
 mod members;
+mod registered;
 mod wait;
 
 use crate::fdtable;
@@ -27,7 +28,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-pub use ctl::{control, forget_file, forget_number};
+pub use ctl::{ask_anew, control, forget_file, forget_number, take_over};
 
 /// An epoll set that the program made.
 #[derive(Debug)]
@@ -98,6 +99,9 @@ const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 /// What may stand beside it.
 const WITH_EXCLUSIVE: u32 =
     (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLERR | libc::EPOLLHUP | libc::EPOLLWAKEUP | libc::EPOLLET) as u32;
+
+/// What of an entry's events says how to tell, and not what.
+const HOW: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE | libc::EPOLLWAKEUP) as u32;
 
 /// Marks the kernel's data of an entry as ours: in the upper half a random number that is no address and no small
 /// integer, in the lower half the number of the entry, or of the bell.
@@ -309,6 +313,10 @@ impl State {
     /// Puts an entry on the list of those that may be ready.
     fn list(&mut self, id: u64) {
         if let Some(entry) = self.entries.get_mut(&id).filter(|entry| !entry.listed) {
+            // Bytes that come later are KCM's, and no news.
+            if entry.file.is_attached() && look(&entry.file).report(entry.events, 0) == 0 {
+                return;
+            }
             entry.listed = true;
             self.ready.push_back(id);
         }
@@ -348,6 +356,24 @@ fn key(fd: Fd, file: &OpenFile) -> (Fd, usize) {
 }
 
 impl Entry {
+    /// A registration of which the kernel was asked nothing.
+    fn new(fd: Fd, file: Counted<OpenFile>, (events, data): (u32, u64)) -> Self {
+        Self {
+            fd,
+            registered: fd,
+            file,
+            events,
+            data,
+            asked: 0,
+            disarmed: false,
+            parked: false,
+            listed: false,
+            told: 0,
+            reported: (0, 0),
+            joined: None,
+        }
+    }
+
     fn key(&self) -> (Fd, usize) {
         key(self.fd, &self.file)
     }
@@ -377,7 +403,6 @@ impl Entry {
 
     /// What to ask the kernel for, with the program's EPOLLET, EPOLLONESHOT and so on.
     fn wish(&self, view: View) -> u32 {
-        const HOW: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE | libc::EPOLLWAKEUP) as u32;
         let mut ask = view.ask(self.events & !HOW);
         if self.is_exclusive() && ask & RDHUP != 0 {
             // The kernel refuses it beside EPOLLEXCLUSIVE. A socket whose bytes come through the ring is readable at

@@ -1,6 +1,6 @@
 //! epoll_wait(2) and its like.
 
-use super::{Set, State, tagged, untag};
+use super::{Set, State, untag};
 use crate::socket::poll::{ALWAYS, IN, RDHUP, View, look};
 use crate::socket::sock::phase;
 use crate::socket::wait::{self as waiting, Deadline};
@@ -177,7 +177,8 @@ impl Set {
             }
             return;
         }
-        if entry.disarmed {
+        // What changes a socket's state below KCM is told when KCM has posted its error.
+        if entry.disarmed || entry.file.is_attached() {
             return;
         }
         let mut bits = bits;
@@ -191,16 +192,7 @@ impl Set {
         }
         let view = look(&entry.file);
         let wish = entry.wish(view);
-        if wish != entry.asked {
-            let exclusive = entry.is_exclusive();
-            let op = if exclusive { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
-            if exclusive {
-                let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
-            }
-            if call::epoll_ctl(self.fd(), op, entry.registered, wish, tagged(id)).is_ok() {
-                entry.asked = wish;
-            }
-        }
+        self.ask(entry, id, wish);
         // Asking the kernel anew repeats its edge, and the ring may have told of the end before.
         let ends = bits & (RDHUP | ALWAYS);
         if entry.is_edge() && !view.kernel_in && !view.kernel_out && ends & !entry.told == 0 {

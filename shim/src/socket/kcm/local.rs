@@ -1,6 +1,8 @@
 //! This process's descriptors of a mux, and the core's view of TCP through them.
 
+use super::lower::{self, News};
 use crate::process;
+use crate::socket::file::OpenFile;
 use preloop_kcm::Set;
 use preloop_kcm::errno::Errno as CoreErrno;
 use preloop_kcm::id::{CsockId, PLACES, PsockId};
@@ -8,10 +10,11 @@ use preloop_kcm::outside::Tcp;
 use preloop_kcm::straight::Source;
 use preloop_parsers::{Fields, Program, Verdict};
 use preloop_shm::copy::Buffers;
+use preloop_shm::counted::Counted;
 use preloop_sys::probe::Access;
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, Fd, call};
-use preloop_uapi::mux::CsockEntry;
+use preloop_sys::{Errno, Fd, call, tcp};
+use preloop_uapi::mux::{CsockEntry, PsockEntry};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
@@ -39,13 +42,13 @@ struct Csock {
 struct Psock {
     /// A duplicate of the TCP socket's descriptor.
     fd: Fd,
+    /// The program's socket, where this process has it.
+    file: Option<Counted<OpenFile>>,
     generation: u32,
     program: Arc<Program>,
     parser: Vec<u8>,
-    /// Changes of state that were told of.
-    seen: u32,
-    /// Its connect(2) was under way when it was attached.
-    connecting: bool,
+    /// Errors posted on it that this process was told of.
+    told: u32,
 }
 
 /// See the module's text.
@@ -68,6 +71,11 @@ pub struct Local {
 
 fn make_set() -> Result<Fd, Errno> {
     Ok(process::adopt(Inner::from_raw(call::epoll_create()?).move_high()))
+}
+
+/// Whether nothing comes any more.
+fn has_ended(fd: Fd) -> bool {
+    tcp::state_of(fd).is_ok_and(|state| state == tcp::state::CLOSE || tcp::state::has_fin(state))
 }
 
 fn core_errno(errno: Errno) -> CoreErrno {
@@ -106,9 +114,9 @@ impl Local {
     }
 
     /// Closes them all.
-    pub fn give_up(&mut self) {
+    pub fn give_up(&mut self, news: &mut News) {
         for (psock, _) in self.psocks() {
-            self.forget_psock(psock);
+            self.forget_psock(psock, news);
         }
         for Csock { ends, .. } in self.csocks.iter_mut().filter_map(Option::take) {
             process::disown(ends.own);
@@ -199,10 +207,17 @@ impl Local {
         }
     }
 
-    /// Takes charge of a psock's TCP socket, of this generation.
-    pub fn add_psock(&mut self, psock: PsockId, (fd, generation): (Fd, u32), loaded: Loaded, connecting: bool) {
-        let (program, parser) = loaded;
-        self.psocks[usize::from(psock.0)] = Some(Psock { fd, generation, program, parser, seen: 0, connecting });
+    /// Takes charge of a duplicate of a psock's TCP socket, of this generation. `file` is the program's socket, if this process
+    /// has it.
+    pub fn add_psock(
+        &mut self,
+        psock: PsockId,
+        (fd, generation): (Fd, u32),
+        file: Option<Counted<OpenFile>>,
+        (program, parser): Loaded,
+    ) {
+        let told = file.as_ref().map_or(0, |file| file.sock.posts.load(Ordering::Acquire));
+        self.psocks[usize::from(psock.0)] = Some(Psock { fd, file, generation, program, parser, told });
     }
 
     /// What another process needs of a psock: its TCP socket, and the bytes of its parser.
@@ -210,12 +225,42 @@ impl Local {
         self.psock(psock).map(|psock| (psock.fd, &*psock.parser))
     }
 
-    /// Closes a psock's TCP socket.
-    pub fn forget_psock(&mut self, psock: PsockId) {
+    /// Closes a psock's TCP socket, which is the kernel's alone again.
+    pub fn forget_psock(&mut self, psock: PsockId, news: &mut News) {
         if let Some(gone) = self.psocks[usize::from(psock.0)].take() {
             // Siblings may keep the socket open: closing alone would leave it in the set.
             let _ = call::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, gone.fd, 0, 0);
             process::disown(gone.fd);
+            if let Some(file) = gone.file {
+                file.mux.store(0, std::sync::atomic::Ordering::Release);
+                if file.has_ended() && file.is_inherited() {
+                    file.leave_slot();
+                }
+                news.changed(file);
+            }
+        }
+    }
+
+    /// The psock of a socket of the program's.
+    pub fn psock_of(&self, file: &OpenFile) -> Option<PsockId> {
+        let is_it = |psock: &Option<Psock>| {
+            let other = psock.as_ref().and_then(|psock| psock.file.as_ref());
+            other.is_some_and(|other| core::ptr::eq(&raw const **other, file))
+        };
+        Some(PsockId(self.psocks.iter().position(is_it)? as u8))
+    }
+
+    /// An error may have been posted on a psock, here or in a sibling: its socket shows it, and those who wait for it are
+    /// told, once.
+    pub fn note_post(&mut self, psock: PsockId, entry: &PsockEntry, news: &mut News) {
+        let Some(psock) = &mut self.psocks[usize::from(psock.0)] else { return };
+        let posts = entry.posts.load(Ordering::Acquire);
+        if core::mem::replace(&mut psock.told, posts) == posts {
+            return;
+        }
+        if let Some(file) = &psock.file {
+            lower::post(file, posts, entry.error.load(Ordering::Relaxed));
+            news.posted(file.clone());
         }
     }
 
@@ -228,12 +273,12 @@ impl Local {
         Some(self.psock(psock)?.fd)
     }
 
-    /// Whether the TCP socket's state has changed: events of a kind not told of before, or the end of a connect(2).
-    pub fn changes(&mut self, psock: PsockId, bits: u32, writable: bool) -> bool {
-        let Some(psock) = &mut self.psocks[usize::from(psock.0)] else { return false };
-        let new = bits & !psock.seen != 0;
-        psock.seen |= bits;
-        new | (writable && core::mem::take(&mut psock.connecting))
+    /// A psock's TCP socket, to be written to. It fails if an error of an earlier attachment is posted on it, of which the
+    /// core does not know.
+    fn to_write(&self, psock: PsockId) -> Result<Fd, CoreErrno> {
+        let psock = self.psock(psock).ok_or(preloop_kcm::errno::EAGAIN)?;
+        let failed = psock.file.as_ref().is_some_and(|file| file.sock.posted.swap(0, Ordering::AcqRel) != 0);
+        if failed { Err(preloop_kcm::errno::EPIPE) } else { Ok(psock.fd) }
     }
 
     /// Sends a csock a token, unless it has one that is enough: an edge is wanted of every batch, and a call that sleeps may
@@ -280,7 +325,7 @@ pub struct Gathered<'a>(pub Buffers<'a>);
 
 impl Source<Local> for Gathered<'_> {
     fn write(&mut self, psock: PsockId, tcp: &mut Local) -> Result<usize, CoreErrno> {
-        let Some(fd) = tcp.tcp(psock) else { return Err(preloop_kcm::errno::EAGAIN) };
+        let fd = tcp.to_write(psock)?;
         // The kernel would send what stands before a bad address.
         if !self.0.allow(Access::Read, self.0.len()) {
             return Err(preloop_kcm::errno::EFAULT);
@@ -300,7 +345,11 @@ impl Source<Local> for Gathered<'_> {
 impl Tcp for Local {
     fn peek(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, CoreErrno> {
         let Some(psock) = self.psock(psock) else { return Err(preloop_kcm::errno::EAGAIN) };
-        call::recv(psock.fd, into, libc::MSG_PEEK | libc::MSG_DONTWAIT).map_err(core_errno)
+        match call::recv(psock.fd, into, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+            // The program has shut this direction down: bytes that come nevertheless are received.
+            Ok(0) if !into.is_empty() && !has_ended(psock.fd) => Err(preloop_kcm::errno::EAGAIN),
+            peeked => peeked.map_err(core_errno),
+        }
     }
 
     fn take(&mut self, psock: PsockId, mut n: usize) {
@@ -319,8 +368,7 @@ impl Tcp for Local {
     }
 
     fn write(&mut self, psock: PsockId, parts: &[&[u8]]) -> Result<usize, CoreErrno> {
-        let Some(psock) = self.psock(psock) else { return Err(preloop_kcm::errno::EAGAIN) };
-        call::send_parts(psock.fd, parts, 0).map_err(core_errno)
+        call::send_parts(self.to_write(psock)?, parts, 0).map_err(core_errno)
     }
 
     fn receive_limit(&mut self, psock: PsockId) -> u32 {

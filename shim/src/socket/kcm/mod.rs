@@ -27,7 +27,8 @@
 //! | [`mux`] | a mux as this process has it; the lock, and what is done before it is let go |
 //! | [`local`] | this process's descriptors of a mux; the core's view of TCP |
 //! | [`csock`] | KCM sockets: made, cloned, closed |
-//! | [`psock`] | TCP sockets: attached, unattached, their errors |
+//! | [`psock`] | TCP sockets: attached, unattached |
+//! | [`lower`] | what calls on the TCP sockets themselves see of KCM: its errors |
 //! | [`receive`], [`send`], [`transfer`] | data |
 //! | [`parser`] | the program that a psock is attached with |
 //! | [`options`] | socket options, ioctl(2) |
@@ -40,6 +41,7 @@
 pub mod csock;
 pub mod fork;
 mod local;
+pub mod lower;
 pub mod mux;
 pub mod options;
 mod parser;

@@ -1,6 +1,7 @@
 //! A mux as this process has it.
 
 use super::local::Local;
+use super::lower::{self, News};
 use super::vault::{Member, Vault};
 use super::{proc, pump, registry, share};
 use crate::process;
@@ -207,7 +208,7 @@ impl Mux {
             let (state, mut memory) = locked.parts();
             state.repair(&mut memory);
         }
-        let mut entered = Entered { local: self.local(), locked, mux: self };
+        let mut entered = Entered { local: self.local(), locked, mux: self, news: News::default() };
         let members = self.header().members.load(Ordering::Acquire);
         if core::mem::replace(&mut entered.local.members, members) != members {
             share::sync(&mut entered);
@@ -255,10 +256,11 @@ impl Mux {
 
 impl Drop for Mux {
     fn drop(&mut self) {
+        let mut news = News::default();
         let mut local = self.local();
         pump::stop(&local);
         proc::remember(self);
-        local.give_up();
+        local.give_up(&mut news);
         drop(local);
         process::disown(self.kick);
         process::disown(self.memfd);
@@ -272,6 +274,8 @@ pub struct Entered<'a> {
     pub local: MutexGuard<'a, Local>,
     locked: Locked<'a>,
     mux: &'a Arc<Mux>,
+    /// The last field: it is dropped when the locks are let go.
+    pub news: News,
 }
 
 /// The core's view of a mux's outside.
@@ -338,8 +342,8 @@ impl Entered<'_> {
                 Source::Psock(psock) => self.psock_event(psock, bits, csock, sink),
                 Source::FarEnd(csock) if bits & EPOLLHUP as u32 != 0 => super::csock::hung_up(self, csock),
                 Source::FarEnd(_) => {}
-                // What is to be done is done by entering.
-                Source::Kick => {}
+                // Members were brought up to date by entering.
+                Source::Kick => self.note_posts(),
                 Source::Desk => share::serve_desk(self),
                 Source::Timer => {
                     self.local.timer_rang();
@@ -354,12 +358,52 @@ impl Entered<'_> {
         if bits & (EPOLLIN as u32 | CHANGES) != 0 {
             self.pull(psock, csock, sink);
         }
-        let changed = self.local.changes(psock, bits & CHANGES, bits & EPOLLOUT as u32 != 0);
-        if changed {
+        // Bytes alone are no change of state; room alone may be one.
+        if (bits & CHANGES != 0 || bits & EPOLLIN as u32 == 0) && self.has_changed(psock, bits) {
             self.state().tcp_changed(psock);
         }
         if bits & (EPOLLOUT as u32 | CHANGES) != 0 && self.state().stalled(psock) {
             self.with(|state, outside| state.writable(psock, outside));
+        }
+    }
+
+    /// Lets go of a psock's TCP socket.
+    pub fn forget(&mut self, psock: PsockId) {
+        self.local.forget_psock(psock, &mut self.news);
+    }
+
+    /// Whether the state of a psock's TCP socket is another one than before; then that is remembered.
+    pub fn has_changed(&mut self, psock: PsockId, bits: u32) -> bool {
+        let (Some(fd), entry) = (self.local.tcp(psock), self.mux.psock(psock)) else { return false };
+        // The kernel's own error is overwritten by KCM's.
+        let failed = bits & EPOLLERR as u32 != 0 && lower::take_kernels_error(fd);
+        let now = lower::seen(fd, bits);
+        failed | (entry.seen.swap(now, Ordering::Relaxed) != now)
+    }
+
+    /// An error is posted on a psock: its TCP socket shows it, in this process and in its siblings.
+    pub fn post(&mut self, psock: PsockId, error: i32) {
+        let entry = self.mux.psock(psock);
+        entry.error.store(error as u32, Ordering::Relaxed);
+        entry.posts.fetch_add(1, Ordering::AcqRel);
+        self.local.note_post(psock, entry, &mut self.news);
+    }
+
+    /// The core has posted errors on psocks.
+    fn show(&mut self, posted: Set<PsockId>) {
+        for psock in posted.iter() {
+            let error = self.state().error(psock);
+            self.post(psock, error);
+        }
+        if self.mux.is_shared() {
+            self.mux.kick();
+        }
+    }
+
+    /// Siblings may have posted errors.
+    fn note_posts(&mut self) {
+        for (psock, _) in self.local.psocks() {
+            self.local.note_post(psock, self.mux.psock(psock), &mut self.news);
         }
     }
 
@@ -378,7 +422,7 @@ impl Entered<'_> {
                 self.local.tell_flushed(csock, self.mux.csock(csock));
             }
             if !posted.is_empty() {
-                super::psock::posted(self.mux, posted);
+                self.show(posted);
             }
             for psock in resumed.iter() {
                 self.pull(psock, None, &mut NoSink);

@@ -1,15 +1,15 @@
 //! TCP sockets that are attached to a mux.
 
 use super::csock::KcmSock;
+use super::lower;
 use super::mux::{Entered, Mux};
 use super::vault::Member;
 use super::{parser, registry, share};
-use crate::fdtable;
+use crate::fdtable::{self, hint};
 use crate::log;
 use crate::process;
-use crate::socket::clc;
+use crate::socket::{birth, clc, epoll};
 use libc::{IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SO_RCVLOWAT, SOL_SOCKET};
-use preloop_kcm::Set;
 use preloop_kcm::id::PsockId;
 use preloop_kcm::outside::Region;
 use preloop_sys::unix::Inner;
@@ -17,13 +17,14 @@ use preloop_sys::{Errno, Fd, call, tcp};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::kcm::{Attach, Unattach};
 use preloop_uapi::sync::Ordering;
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 
 /// SIOCKCMATTACH. The checks are made in the kernel's order.
 ///
 /// # Errors
 /// ENOENT when `tcp` is no socket; EBADF, EINVAL for the program; EOPNOTSUPP for any socket but TCP's, connected or
-/// connecting, and for a connection that has moved to shared memory; EALREADY; ENFILE when the mux has as many as it may.
+/// connecting, and for a connection that has moved to shared memory; EALREADY; ENFILE when the mux has as many as it may;
+/// ENOMEM.
 pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     let (inode, kind) = call::inode(request.fd);
     if kind != libc::S_IFSOCK {
@@ -35,6 +36,12 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     if registry::all().iter().any(|mux| find(mux, cookie).is_some()) {
         return Err(Errno::EALREADY);
     }
+    let file = birth::attached(request.fd).ok_or(Errno::ENOMEM)?;
+    let is_alone = file.descriptors.load(Ordering::Relaxed) == 1;
+    let fds = if is_alone { vec![request.fd] } else { fdtable::fds_of(&file) };
+    if fds.iter().any(|fd| fdtable::has_hint(*fd, hint::IN_SET)) {
+        epoll::take_over(&file, &fds);
+    }
     let fd = Inner::from_raw(call::duplicate_high(request.fd)?);
     let mut entered = sock.mux.enter()?;
     // The core sends at once what waits for a TCP socket: it has to find this one.
@@ -43,16 +50,21 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     let generation = entry.generation.fetch_add(1, Ordering::AcqRel) + 1;
     entry.inode.store(inode, Ordering::Relaxed);
     entry.cookie.store(cookie, Ordering::Release);
+    // What stands before is no change, but that a connect(2) comes through is one.
+    let seen = if state == tcp::state::SYN_SENT { state.into() } else { lower::seen(fd.fd(), 0) };
+    entry.seen.store(seen, Ordering::Relaxed);
     let fd = process::adopt(fd);
-    let connecting = state == tcp::state::SYN_SENT;
     let in_vault = share::put_psock(&sock.mux, psock, fd, generation, &loaded.1);
-    entered.local.add_psock(psock, (fd, generation), loaded, connecting);
+    entry.posts.store(file.sock.posts.load(Ordering::Acquire), Ordering::Release);
+    file.mux.store(sock.mux.number(), Release);
+    entered.news.changed(file.clone());
+    entered.local.add_psock(psock, (fd, generation), Some(file), loaded);
     let attached = in_vault
         .and_then(|()| entered.watch_psock(psock, fd))
         .and_then(|()| entered.with(|state, outside| state.attach(outside)).map_err(Errno::new));
     if let Err(error) = attached {
         entry.cookie.store(0, Ordering::Release);
-        entered.local.forget_psock(psock);
+        entered.forget(psock);
         return Err(error);
     }
     sock.mux.members_changed();
@@ -103,7 +115,10 @@ pub fn take_away(entered: &mut Entered<'_>, psock: PsockId) -> Result<usize, Err
         outside.memory.release(Region::Psock(psock));
         detached
     });
-    detached.map_err(Errno::new)?;
+    let error = detached.map_err(Errno::new)?.posted;
+    if error != 0 {
+        entered.post(psock, error);
+    }
     let mux = entered.mux();
     let entry = mux.psock(psock);
     entry.cookie.store(0, Ordering::Release);
@@ -114,19 +129,8 @@ pub fn take_away(entered: &mut Entered<'_>, psock: PsockId) -> Result<usize, Err
     if let Some(fd) = entered.local.tcp(psock) {
         let _ = call::set_int_option(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
     }
-    entered.local.forget_psock(psock);
+    entered.forget(psock);
     mux.members_changed();
     log::debug_kcm(format_args!("mux {}: psock-{} unattached", mux.number(), psock.0));
     Ok(0)
-}
-
-/// Errors were posted on psocks.
-pub fn posted(_mux: &Arc<Mux>, _psocks: Set<PsockId>) {}
-
-/// SO_ERROR of a TCP socket, as far as it is KCM's: taken off by being read.
-pub fn take_error(fd: Fd) -> Option<Errno> {
-    let cookie = call::cookie(fd).ok()?;
-    let (mux, psock) = registry::all().into_iter().find_map(|mux| find(&mux, cookie).map(|psock| (mux, psock)))?;
-    let error = mux.enter().ok()?.state().take_error(psock);
-    (error != 0).then(|| Errno::new(error))
 }

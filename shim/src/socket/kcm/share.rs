@@ -67,7 +67,7 @@ pub fn sync(entered: &mut Entered<'_>) {
     let mux = entered.mux();
     for (psock, generation) in entered.local.psocks() {
         if mux.psock(psock).generation.load(Ordering::Acquire) != generation {
-            entered.local.forget_psock(psock);
+            entered.forget(psock);
         }
     }
     for (csock, generation) in entered.local.csocks() {
@@ -83,7 +83,7 @@ pub fn sync(entered: &mut Entered<'_>) {
             && let Some(loaded) = read_parser(&parser)
         {
             let fd = process::adopt(tcp.move_high());
-            entered.local.add_psock(psock, (fd, generation), loaded, false);
+            entered.local.add_psock(psock, (fd, generation), None, loaded);
             let _ = entered.watch_psock(psock, fd);
         }
     }

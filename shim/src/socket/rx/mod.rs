@@ -7,6 +7,7 @@ mod ring;
 use crate::socket::calls::{Answer, Kernel};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
+use crate::socket::kcm::lower;
 use crate::socket::sock::{flag, phase, rx_state};
 use crate::socket::tx::broken;
 use crate::socket::wait;
@@ -48,6 +49,11 @@ impl How {
 pub fn receive(file: &Counted<OpenFile>, fd: Fd, room: &Buffers<'_>, flags: i32, kernel: Kernel<'_>) -> Answer {
     let sock = file.sock;
     if matches!(sock.phase(), phase::TCP | phase::INIT) || flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) != 0 {
+        if sock.posted.load(Ordering::Relaxed) != 0
+            && let Some(error) = lower::error_of_receive(file, fd, room.len(), flags)
+        {
+            return Answer::Ours(Err(error));
+        }
         return Answer::Kernel(kernel());
     }
     cancel::point();
