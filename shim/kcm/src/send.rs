@@ -102,7 +102,8 @@ impl MuxState {
             return copy(&mut []).map(|()| 0);
         }
         let region = memory.region(Region::ToSend(csock));
-        if RECORD + state.open_len as usize + len > region.len() {
+        // A program's length may be any, such as -1.
+        if (RECORD + state.open_len as usize).saturating_add(len) > region.len() {
             return Err(EMSGSIZE);
         }
         let room = if state.open { state.tx.extend(region, len) } else { state.tx.begin(region, len) };
