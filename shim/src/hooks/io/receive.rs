@@ -26,7 +26,7 @@ struct Flags(c_int);
 /// # Safety
 /// The parts must be writable.
 unsafe fn receive(
-    socket: &Known,
+    socket: Known,
     fd: c_int,
     parts: &[iovec],
     flags: c_int,
@@ -35,7 +35,7 @@ unsafe fn receive(
     // SAFETY: the caller's.
     let room = unsafe { Buffers::new(parts) };
     match socket {
-        Known::Tcp(file) => (rx::receive(file, fd, &room, flags, &mut kernel), Flags::default()),
+        Known::Tcp(file) => (rx::receive(&file, fd, &room, flags, &mut kernel), Flags::default()),
         Known::Kcm(sock) => {
             let mut slots = [Slot::new(room)];
             let received = kcm::receive(sock, &mut slots, flags);
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize
     match fdtable::socket(fd).filter(|_| len > 0) {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(socket) => unsafe { receive(&socket, fd, &part(buf, len), 0, kernel) }.0.into_c(),
+        Some(socket) => unsafe { receive(socket, fd, &part(buf, len), 0, kernel) }.0.into_c(),
     }
 }
 
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ss
     match fdtable::socket(fd).filter(|_| may_have(count)) {
         None => kernel(),
         // SAFETY: the program vouches for its buffers.
-        Some(socket) => unsafe { receive_vector(&socket, fd, parts(iov, count as usize), 0, kernel) },
+        Some(socket) => unsafe { receive_vector(socket, fd, parts(iov, count as usize), 0, kernel) },
     }
 }
 
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ss
 /// # Safety
 /// The parts must be writable.
 unsafe fn receive_vector(
-    socket: &Known,
+    socket: Known,
     fd: c_int,
     parts: &[iovec],
     flags: c_int,
@@ -117,7 +117,7 @@ pub unsafe extern "C" fn preadv2(fd: c_int, iov: *const iovec, count: c_int, off
     match fdtable::socket(fd).filter(|_| offset == -1 && may_have(count)) {
         None => kernel(),
         // SAFETY: the program vouches for its buffers.
-        Some(socket) => unsafe { receive_vector(&socket, fd, parts(iov, count as usize), no_wait(flags), kernel) },
+        Some(socket) => unsafe { receive_vector(socket, fd, parts(iov, count as usize), no_wait(flags), kernel) },
     }
 }
 
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c
     match fdtable::socket(fd) {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(socket) => unsafe { receive(&socket, fd, &part(buf, len), flags, kernel) }.0.into_c(),
+        Some(socket) => unsafe { receive(socket, fd, &part(buf, len), flags, kernel) }.0.into_c(),
     }
 }
 
@@ -182,7 +182,7 @@ pub unsafe extern "C" fn recvfrom(
     let kernel = || unsafe { real::recvfrom(fd, buf, len, flags, addr, alen) };
     let Some(socket) = fdtable::socket(fd) else { return kernel() };
     // SAFETY: the program vouches for its buffer.
-    let (answer, _) = unsafe { receive(&socket, fd, &part(buf, len), flags, kernel) };
+    let (answer, _) = unsafe { receive(socket, fd, &part(buf, len), flags, kernel) };
     if matches!(answer, Answer::Ours(Ok(_))) && !addr.is_null() && !alen.is_null() {
         // A connection names no sender: the kernel says so with a length of 0.
         // SAFETY: the program's pointer.
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> s
         return got;
     };
     // SAFETY: the program vouches for the header and what it points to.
-    let (answer, got) = unsafe { receive(&socket, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) };
+    let (answer, got) = unsafe { receive(socket, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) };
     if matches!(answer, Answer::Ours(Ok(_))) {
         // SAFETY: as above.
         unsafe { received(&mut *msg, got, flags) };
@@ -284,9 +284,12 @@ pub unsafe extern "C" fn recvmmsg(
         .map(|t| clock::now().saturating_add(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64));
     let mut done = 0;
     let mut flags = flags;
+    let mut first = Some(socket);
     while done < count {
+        // Looked up for each call: none may hold it while another one sleeps.
+        let Some(socket) = first.take().or_else(|| fdtable::socket(fd)) else { break };
         // SAFETY: the program vouches for `count` headers.
-        let got = unsafe { receive_some(&socket, fd, msgs.add(done as usize), count - done, flags) };
+        let got = unsafe { receive_some(socket, fd, msgs.add(done as usize), count - done, flags) };
         if got < 0 {
             return if done > 0 { done as c_int } else { -1 };
         }
@@ -306,7 +309,7 @@ pub unsafe extern "C" fn recvmmsg(
 ///
 /// # Safety
 /// `msgs` must be valid for `count` headers, and they for a receive.
-unsafe fn receive_some(socket: &Known, fd: c_int, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> isize {
+unsafe fn receive_some(socket: Known, fd: c_int, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> isize {
     let flags = flags & !libc::MSG_WAITFORONE;
     if let Known::Kcm(sock) = socket {
         let count = (count as usize).min(if flags & libc::MSG_PEEK != 0 { 1 } else { AT_A_TIME });
@@ -326,7 +329,7 @@ unsafe fn receive_some(socket: &Known, fd: c_int, msgs: *mut mmsghdr, count: c_u
 
 /// # Safety
 /// The headers must be valid for a receive; there are no more than [`AT_A_TIME`].
-unsafe fn receive_batch(sock: &Sock, msgs: &mut [mmsghdr], flags: c_int) -> Answer {
+unsafe fn receive_batch(sock: Sock, msgs: &mut [mmsghdr], flags: c_int) -> Answer {
     let mut slots = [const { MaybeUninit::uninit() }; AT_A_TIME];
     let mut usable = 0;
     for (slot, msg) in slots.iter_mut().zip(msgs.iter()) {

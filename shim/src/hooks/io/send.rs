@@ -17,11 +17,11 @@ use preloop_sys::{Errno, real, unix};
 ///
 /// # Safety
 /// The parts must be readable.
-unsafe fn send(socket: &Known, fd: c_int, parts: &[iovec], flags: c_int, mut kernel: impl FnMut() -> isize) -> Answer {
+unsafe fn send(socket: Known, fd: c_int, parts: &[iovec], flags: c_int, mut kernel: impl FnMut() -> isize) -> Answer {
     // SAFETY: the caller's.
     let data = unsafe { Buffers::new(parts) };
     match socket {
-        Known::Tcp(file) => tx::send(file, fd, &mut &data, flags, &mut kernel),
+        Known::Tcp(file) => tx::send(&file, fd, &mut &data, flags, &mut kernel),
         Known::Kcm(sock) => Answer::Ours(kcm::send(sock, &data, flags)),
     }
 }
@@ -31,13 +31,13 @@ unsafe fn send(socket: &Known, fd: c_int, parts: &[iovec], flags: c_int, mut ker
 /// # Safety
 /// The parts must be readable.
 unsafe fn write_any(
-    socket: &Known,
+    socket: Known,
     fd: c_int,
     parts: &[iovec],
     flags: c_int,
     kernel: impl FnMut() -> isize,
 ) -> ssize_t {
-    let flags = if let Known::Kcm(sock) = socket { flags | kcm::part(sock.kind, false) } else { flags };
+    let flags = if let Known::Kcm(sock) = &socket { flags | kcm::part(sock.kind, false) } else { flags };
     // SAFETY: the caller's.
     unsafe { send(socket, fd, parts, flags, kernel) }.into_c()
 }
@@ -53,7 +53,7 @@ pub unsafe extern "C" fn write(fd: c_int, buf: *const c_void, len: size_t) -> ss
     match fdtable::socket(fd) {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(socket) => unsafe { write_any(&socket, fd, &part(buf, len), 0, kernel) },
+        Some(socket) => unsafe { write_any(socket, fd, &part(buf, len), 0, kernel) },
     }
 }
 
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn writev(fd: c_int, iov: *const iovec, count: c_int) -> s
     match fdtable::socket(fd).filter(|_| may_have(count)) {
         None => kernel(),
         // SAFETY: the program vouches for its buffers.
-        Some(socket) => unsafe { write_any(&socket, fd, parts(iov, count as usize), 0, kernel) },
+        Some(socket) => unsafe { write_any(socket, fd, parts(iov, count as usize), 0, kernel) },
     }
 }
 
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn pwritev2(
     match fdtable::socket(fd).filter(|_| offset == -1 && may_have(count)) {
         None => kernel(),
         // SAFETY: the program vouches for its buffers.
-        Some(socket) => unsafe { write_any(&socket, fd, parts(iov, count as usize), no_wait(flags), kernel) },
+        Some(socket) => unsafe { write_any(socket, fd, parts(iov, count as usize), no_wait(flags), kernel) },
     }
 }
 
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn send_one(fd: c_int, buf: *const c_void, len: size_t, fl
     match fdtable::socket(fd) {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(socket) => unsafe { send(&socket, fd, &part(buf, len), flags, kernel) }.into_c(),
+        Some(socket) => unsafe { send(socket, fd, &part(buf, len), flags, kernel) }.into_c(),
     }
 }
 
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn sendto(
     match socket {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(socket) => unsafe { send(&socket, fd, &part(buf, len), flags, kernel) }.into_c(),
+        Some(socket) => unsafe { send(socket, fd, &part(buf, len), flags, kernel) }.into_c(),
     }
 }
 
@@ -173,7 +173,7 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) ->
     match fdtable::socket(fd).filter(|_| unsafe { has_parts(msg) }) {
         None => kernel(),
         // SAFETY: the program vouches for the header and what it points to.
-        Some(socket) => unsafe { send(&socket, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) }.into_c(),
+        Some(socket) => unsafe { send(socket, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) }.into_c(),
     }
 }
 
@@ -191,9 +191,12 @@ pub unsafe extern "C" fn sendmmsg(fd: c_int, msgs: *mut mmsghdr, count: c_uint, 
         // SAFETY: the program's.
         return unsafe { real::sendmmsg(fd, msgs, count, flags) };
     }
+    let batches = matches!(socket, Some(Known::Kcm(_)));
+    // None may hold it while a call sleeps.
+    drop(socket);
     for done in 0..count {
         // As in the kernel, all but the last are batched.
-        let batched = matches!(socket, Some(Known::Kcm(_))) && done + 1 < count;
+        let batched = batches && done + 1 < count;
         let flags = if batched { flags | MSG_BATCH } else { flags };
         // SAFETY: the program vouches for `count` headers.
         let sent = unsafe { sendmsg(fd, &raw const (*msgs.add(done as usize)).msg_hdr, flags) };

@@ -2,13 +2,13 @@
 
 use super::csock::Sock;
 use super::mux::Entered;
-use libc::{MSG_DONTWAIT, MSG_PEEK};
+use libc::{MSG_DONTWAIT, MSG_PEEK, SO_RCVTIMEO};
 use preloop_kcm::errno::{EFAULT, Errno as CoreErrno};
 use preloop_kcm::pull::Sink;
 use preloop_kcm::receive::Received;
 use preloop_shm::copy::Buffers;
 use preloop_sys::probe::Access;
-use preloop_sys::{Errno, sleep};
+use preloop_sys::{Errno, Fd, call, clock, sleep};
 
 /// The buffers for one message, and what came into them.
 #[derive(Debug)]
@@ -64,16 +64,16 @@ impl Sink for Slots<'_, '_> {
 /// # Errors
 /// EAGAIN when there is none and the call may not wait, or has waited as long as SO_RCVTIMEO says; EINTR; EFAULT for
 /// buffers outside of memory, and the message is lost.
-pub fn receive(sock: &Sock, slots: &mut [Slot<'_>], flags: i32) -> Result<usize, Errno> {
+pub fn receive(mut sock: Sock, slots: &mut [Slot<'_>], flags: i32) -> Result<usize, Errno> {
     let mut slots = Slots { slots, filled: 0, failed: None };
-    let mut woke = false;
+    let mut slept = None;
     loop {
         let mut entered = sock.mux.enter()?;
-        if woke {
+        if slept.is_some() {
             entered.state().reader_woke(sock.id);
         }
-        take(sock, &mut entered, &mut slots, flags);
-        if woke && entered.state().messages(sock.id) > 0 {
+        take(&sock, &mut entered, &mut slots, flags);
+        if slept.is_some() && entered.state().messages(sock.id) > 0 {
             // The token that woke this call stood for more messages than it takes.
             entered.local.tell(sock.id, sock.mux.csock(sock.id), true);
         }
@@ -82,22 +82,48 @@ pub fn receive(sock: &Sock, slots: &mut [Slot<'_>], flags: i32) -> Result<usize,
             (0, None) => {}
             (filled, _) => return Ok(filled),
         }
-        if flags & MSG_DONTWAIT != 0 || sock.is_nonblocking() {
+        let is_over = |since| has_waited(sock.ends.own, SO_RCVTIMEO, since);
+        if flags & MSG_DONTWAIT != 0 || sock.is_nonblocking() || slept.is_some_and(is_over) {
             return Err(Errno::EAGAIN);
         }
+        slept = slept.or_else(|| Some(clock::now()));
         entered.state().reader_sleeps(sock.id);
         drop(entered);
-        let mut wakes = || {
-            if let Ok(mut entered) = sock.mux.enter() {
-                entered.state().reader_woke(sock.id);
-            }
-        };
-        if let Err(error) = sleep::for_packet(sock.ends.own, &mut wakes) {
-            wakes();
-            return Err(error);
-        }
-        woke = true;
+        sock = sleep_on(sock)?;
     }
+}
+
+/// Sleeps until a token comes. A thread that is cancelled meanwhile lets go of the socket, as one that comes back does.
+fn sleep_on(sock: Sock) -> Result<Sock, Errno> {
+    let own = sock.ends.own;
+    let mut held = Some(sock);
+    let woken = sleep::for_packet(own, &mut || {
+        if let Some(sock) = held.take() {
+            sleeps_no_more(&sock);
+        }
+    });
+    let sock = held.ok_or(Errno::EINTR)?;
+    if let Err(error) = woken {
+        sleeps_no_more(&sock);
+        return Err(error);
+    }
+    Ok(sock)
+}
+
+/// A call that slept comes to nothing. If it took a token nevertheless, others are to have one.
+fn sleeps_no_more(sock: &Sock) {
+    let Ok(mut entered) = sock.mux.enter() else { return };
+    entered.state().reader_woke(sock.id);
+    if entered.state().messages(sock.id) > 0 {
+        entered.local.tell(sock.id, sock.mux.csock(sock.id), true);
+    }
+}
+
+/// Whether a call that first slept at `since`, and was woken in vain, has waited as long as a time-out says. Each sleep
+/// begins it anew: so the call may take up to twice as long.
+pub fn has_waited(own: Fd, timeout: i32, since: u64) -> bool {
+    let limit = call::timeout_option(own, timeout);
+    limit > 0 && clock::now().saturating_sub(since) >= limit
 }
 
 /// Takes what there is, from the queue, and then from TCP itself.

@@ -2,14 +2,15 @@
 
 use super::csock::Sock;
 use super::local::{Gathered, Local};
-use libc::MSG_DONTWAIT;
+use super::receive::has_waited;
+use libc::{MSG_DONTWAIT, SO_SNDTIMEO};
 use preloop_kcm::Kind;
 use preloop_kcm::errno::EAGAIN;
 use preloop_kcm::receive::MSG_EOR;
 use preloop_kcm::send::MSG_MORE;
 use preloop_kcm::straight::{Slices, Source};
 use preloop_shm::copy::Buffers;
-use preloop_sys::{Errno, sleep};
+use preloop_sys::{Errno, clock, sleep};
 use preloop_uapi::sync::Ordering;
 
 /// Sends the program's bytes: a message, or a part of one, all or nothing. Answers how many bytes.
@@ -17,7 +18,7 @@ use preloop_uapi::sync::Ordering;
 /// # Errors
 /// EAGAIN when SO_SNDBUF bytes are queued and the call may not wait, or has waited as long as SO_SNDTIMEO says; EINTR;
 /// EMSGSIZE; EFAULT for buffers outside of memory.
-pub fn send(sock: &Sock, data: &Buffers<'_>, flags: i32) -> Result<usize, Errno> {
+pub fn send(sock: Sock, data: &Buffers<'_>, flags: i32) -> Result<usize, Errno> {
     send_from(sock, (data.len(), flags), &mut Gathered(*data))
 }
 
@@ -26,28 +27,41 @@ pub fn send(sock: &Sock, data: &Buffers<'_>, flags: i32) -> Result<usize, Errno>
 /// # Errors
 /// As [`send`].
 pub fn send_bytes(sock: &Sock, bytes: &[u8], flags: i32) -> Result<usize, Errno> {
-    send_from(sock, (bytes.len(), flags), &mut Slices(&[bytes]))
+    send_from(sock.clone(), (bytes.len(), flags), &mut Slices(&[bytes]))
 }
 
-fn send_from(sock: &Sock, (len, flags): (usize, i32), source: &mut impl Source<Local>) -> Result<usize, Errno> {
+fn send_from(mut sock: Sock, (len, flags): (usize, i32), source: &mut impl Source<Local>) -> Result<usize, Errno> {
+    let mut slept = None;
     loop {
         let mut entered = sock.mux.enter()?;
         let sent = entered.with(|state, outside| state.send_from(sock.id, (len, flags), outside, source));
+        let is_over = |since| has_waited(sock.ends.own, SO_SNDTIMEO, since);
         match sent {
             Ok(sent) => return Ok(sent),
-            Err(EAGAIN) if flags & MSG_DONTWAIT == 0 && !sock.is_nonblocking() => {}
+            Err(EAGAIN) if flags & MSG_DONTWAIT == 0 && !sock.is_nonblocking() && !slept.is_some_and(is_over) => {}
             Err(error) => return Err(Errno::new(error)),
         }
-        let senders = &sock.mux.csock(sock.id).senders;
-        senders.fetch_add(1, Ordering::AcqRel);
+        slept = slept.or_else(|| Some(clock::now()));
+        sock.mux.csock(sock.id).senders.fetch_add(1, Ordering::AcqRel);
         drop(entered);
-        let mut wakes = || {
-            senders.fetch_sub(1, Ordering::AcqRel);
-        };
-        let woken = sleep::for_packet(sock.ends.far, &mut wakes);
-        wakes();
-        woken?;
+        sock = sleep_on(sock)?;
     }
+}
+
+/// Sleeps until messages are flushed. A thread that is cancelled meanwhile lets go of the socket, as one that comes back
+/// does.
+fn sleep_on(sock: Sock) -> Result<Sock, Errno> {
+    let far = sock.ends.far;
+    let mut held = Some(sock);
+    let sleeps_no_more = |sock: &Sock| sock.mux.csock(sock.id).senders.fetch_sub(1, Ordering::AcqRel);
+    let woken = sleep::for_packet(far, &mut || {
+        if let Some(sock) = held.take() {
+            sleeps_no_more(&sock);
+        }
+    });
+    let sock = held.ok_or(Errno::EINTR)?;
+    sleeps_no_more(&sock);
+    woken.map(|()| sock)
 }
 
 /// The flags of a call that sends a message, or with `open` a part of one that others follow, whatever the type.

@@ -94,7 +94,7 @@ pub fn splice_out(sock: &Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize
 
 fn receive_one(sock: &Sock, slot: Slot<'_>) -> Result<usize, Errno> {
     let mut slots = [slot];
-    receive(sock, &mut slots, 0).map(|_| slots[0].received.len)
+    receive(sock.clone(), &mut slots, 0).map(|_| slots[0].received.len)
 }
 
 /// Waits until a pipe can be read or written.
