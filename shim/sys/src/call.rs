@@ -121,6 +121,32 @@ pub fn read_file(fd: Fd, bytes: &mut [u8], offset: Option<i64>) -> Answer {
     }
 }
 
+/// As [`read_now_at`], into a slice.
+pub fn read_now(fd: Fd, bytes: &mut [u8]) -> Answer {
+    // SAFETY: the slice is writable.
+    unsafe { read_now_at(fd, bytes.as_mut_ptr(), bytes.len()) }
+}
+
+/// The position of a file.
+///
+/// # Errors
+/// EBADF; EINVAL when it has none, as sendfile(2) has it.
+pub fn position(fd: Fd) -> Result<i64, Errno> {
+    match raw!(lseek, fd, 0, libc::SEEK_CUR) {
+        Ok(at) => Ok(at as i64),
+        Err(Errno::ESPIPE) => Err(Errno::EINVAL),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets the position of a file, in bytes from its start.
+///
+/// # Errors
+/// EBADF, ESPIPE.
+pub fn set_position(fd: Fd, at: i64) -> Result<(), Errno> {
+    raw!(lseek, fd, at, libc::SEEK_SET).map(drop)
+}
+
 /// Bytes that a pipe takes now.
 ///
 /// # Errors

@@ -30,13 +30,7 @@ unsafe fn send(socket: Known, fd: c_int, parts: &[iovec], flags: c_int, mut kern
 ///
 /// # Safety
 /// The parts must be readable.
-unsafe fn write_any(
-    socket: Known,
-    fd: c_int,
-    parts: &[iovec],
-    flags: c_int,
-    kernel: impl FnMut() -> isize,
-) -> ssize_t {
+unsafe fn write_any(socket: Known, fd: c_int, parts: &[iovec], flags: c_int, kernel: impl FnMut() -> isize) -> ssize_t {
     let flags = if let Known::Kcm(sock) = &socket { flags | kcm::part(sock.kind, false) } else { flags };
     // SAFETY: the caller's.
     unsafe { send(socket, fd, parts, flags, kernel) }.into_c()

@@ -1,14 +1,15 @@
 //! send(2) and its family.
 
 use super::csock::Sock;
-use super::local::{Gathered, Local};
+use super::local::Gathered;
+use super::mux::Entered;
 use super::receive::has_waited;
 use libc::{MSG_DONTWAIT, SO_SNDTIMEO};
 use preloop_kcm::Kind;
-use preloop_kcm::errno::EAGAIN;
+use preloop_kcm::errno::{EAGAIN, Errno as CoreErrno};
 use preloop_kcm::receive::MSG_EOR;
 use preloop_kcm::send::MSG_MORE;
-use preloop_kcm::straight::{Slices, Source};
+use preloop_kcm::straight::Slices;
 use preloop_shm::copy::Buffers;
 use preloop_sys::{Errno, clock, sleep};
 use preloop_uapi::sync::Ordering;
@@ -19,7 +20,10 @@ use preloop_uapi::sync::Ordering;
 /// EAGAIN when SO_SNDBUF bytes are queued and the call may not wait, or has waited as long as SO_SNDTIMEO says; EINTR;
 /// EMSGSIZE; EFAULT for buffers outside of memory.
 pub fn send(sock: Sock, data: &Buffers<'_>, flags: i32) -> Result<usize, Errno> {
-    send_from(sock, (data.len(), flags), &mut Gathered(*data))
+    let (id, call) = (sock.id, (data.len(), flags));
+    send_by(sock, flags, &mut |entered| {
+        entered.with(|state, outside| state.send_from(id, call, outside, &mut Gathered(*data)))
+    })
 }
 
 /// Sends bytes of the library's own, as [`send`] does.
@@ -27,14 +31,36 @@ pub fn send(sock: Sock, data: &Buffers<'_>, flags: i32) -> Result<usize, Errno> 
 /// # Errors
 /// As [`send`].
 pub fn send_bytes(sock: &Sock, bytes: &[u8], flags: i32) -> Result<usize, Errno> {
-    send_from(sock.clone(), (bytes.len(), flags), &mut Slices(&[bytes]))
+    send_by(sock.clone(), flags, &mut |entered| {
+        entered.with(|state, outside| state.send_from(sock.id, (bytes.len(), flags), outside, &mut Slices(&[bytes])))
+    })
 }
 
-fn send_from(mut sock: Sock, (len, flags): (usize, i32), source: &mut impl Source<Local>) -> Result<usize, Errno> {
+/// Sends `len` bytes that `copy` fills in once there is room for them.
+///
+/// # Errors
+/// As [`send`], and those of `copy`.
+pub fn send_copied(
+    sock: &Sock,
+    len: usize,
+    flags: i32,
+    copy: &mut dyn FnMut(&mut [u8]) -> Result<(), CoreErrno>,
+) -> Result<usize, Errno> {
+    send_by(sock.clone(), flags, &mut |entered| {
+        entered.with(|state, outside| state.send(sock.id, (len, flags), outside, &mut *copy))
+    })
+}
+
+/// Sends by trying, and waits where that says EAGAIN and the call may wait.
+fn send_by(
+    mut sock: Sock,
+    flags: i32,
+    attempt: &mut dyn FnMut(&mut Entered<'_>) -> Result<usize, CoreErrno>,
+) -> Result<usize, Errno> {
     let mut slept = None;
     loop {
         let mut entered = sock.mux.enter()?;
-        let sent = entered.with(|state, outside| state.send_from(sock.id, (len, flags), outside, source));
+        let sent = attempt(&mut entered);
         let is_over = |since| has_waited(sock.ends.own, SO_SNDTIMEO, since);
         match sent {
             Ok(sent) => return Ok(sent),

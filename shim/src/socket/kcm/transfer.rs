@@ -2,10 +2,12 @@
 
 use super::csock::Sock;
 use super::receive::{Slot, receive};
-use super::send::{part, send_bytes};
-use libc::{POLLIN, POLLOUT, SPLICE_F_MORE, SPLICE_F_NONBLOCK};
+use super::send::{part, send_bytes, send_copied};
+use libc::{POLLHUP, POLLIN, POLLOUT, SPLICE_F_MORE, SPLICE_F_NONBLOCK};
 use preloop_kcm::Kind;
+use preloop_kcm::errno::EIO;
 use preloop_shm::copy::lend;
+use preloop_sys::cancel::Uncancellable;
 use preloop_sys::sleep::{self, SignalMask};
 use preloop_sys::{Errno, Fd, call};
 
@@ -14,8 +16,8 @@ const CHUNK: usize = 1 << 20;
 /// Bytes that a splice moves at a time: what a pipe holds.
 const PIPE: usize = 64 << 10;
 
-/// sendfile(2): one message, which stays open if the file has fewer bytes than were asked for. `offset` is advanced by what
-/// was sent.
+/// sendfile(2): one message, which stays open if the file has fewer bytes than were asked for. `offset`, or without one the
+/// file's own position, is advanced by what was sent. No cancellation point.
 ///
 /// # Errors
 /// Those of the file and of send(2), when nothing was sent.
@@ -23,11 +25,13 @@ pub fn sendfile(sock: &Sock, file: Fd, offset: &mut Option<i64>, count: usize) -
     if call::inode(file).1 == libc::S_IFSOCK {
         return Err(Errno::EINVAL);
     }
+    let _not_in_the_middle = Uncancellable::begin();
+    let start = offset.map_or_else(|| call::position(file), Ok)?;
     let mut chunk = vec![0; count.min(CHUNK)];
     let mut sent = 0;
     while sent < count {
         let want = (count - sent).min(CHUNK);
-        let got = match call::read_file(file, &mut chunk[..want], *offset) {
+        let got = match call::read_file(file, &mut chunk[..want], Some(start.saturating_add(sent as i64))) {
             Ok(0) => break,
             Ok(got) => got,
             Err(_) if sent > 0 => break,
@@ -39,26 +43,44 @@ pub fn sendfile(sock: &Sock, file: Fd, offset: &mut Option<i64>, count: usize) -
             Err(error) => return Err(error),
         }
         sent += got;
-        if let Some(offset) = offset {
-            *offset += got as i64;
-        }
+    }
+    let end = start.saturating_add(sent as i64);
+    match offset {
+        Some(offset) => *offset = end,
+        None => call::set_position(file, end)?,
     }
     Ok(sent)
 }
 
-/// splice(2) from a pipe: what it has, up to `len` bytes, is one message, or with SPLICE_F_MORE an open part of one.
+/// splice(2) from a pipe: what it has, up to `len` bytes, is one message, or with SPLICE_F_MORE an open part of one. Bytes
+/// leave the pipe when there is room for them, and not before.
 ///
 /// # Errors
-/// EINVAL when it is no pipe; EAGAIN; those of send(2).
+/// EINVAL when it is no pipe; EAGAIN; those of send(2); EIO when somebody else reads the pipe at the same time.
 pub fn splice_in(sock: &Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize, Errno> {
     call::pipe_room(pipe).map_err(|_| Errno::EINVAL)?;
     if len == 0 {
         return Ok(0);
     }
-    wait_for(pipe, POLLIN, flags)?;
-    let mut bytes = vec![0; len.min(PIPE)];
-    let got = call::read(pipe, &mut bytes)?;
-    if got > 0 { send_bytes(sock, &bytes[..got], part(sock.kind, flags & SPLICE_F_MORE != 0)) } else { Ok(0) }
+    let there = loop {
+        wait_for(pipe, POLLIN, flags)?;
+        match call::int_ioctl(pipe, libc::FIONREAD)?.max(0) as usize {
+            0 if call::poll_now(pipe, 0) & POLLHUP != 0 => return Ok(0),
+            0 => {}
+            there => break there.min(len).min(PIPE),
+        }
+    };
+    let open = flags & SPLICE_F_MORE != 0;
+    send_copied(sock, there, part(sock.kind, open), &mut |into| {
+        let mut done = 0;
+        while done < into.len() {
+            match call::read_now(pipe, &mut into[done..]) {
+                Ok(got) if got > 0 => done += got,
+                _ => return Err(EIO),
+            }
+        }
+        Ok(())
+    })
 }
 
 /// splice(2) to a pipe: up to `len` bytes of a message. The kernel waits for one whatever SPLICE_F_NONBLOCK says, and at a
