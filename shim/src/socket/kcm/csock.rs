@@ -142,6 +142,17 @@ pub fn hung_up(entered: &mut Entered<'_>, csock: CsockId) {
     }
 }
 
+/// This process has no descriptor of a csock any more.
+pub fn let_go(entered: &mut Entered<'_>, csock: CsockId) {
+    entered.local.set_own_end(csock, -1);
+    let mux = entered.mux();
+    if entered.local.far_end(csock).is_some_and(has_hung_up) {
+        close(entered, csock);
+    } else if mux.header().passed.load(Ordering::Acquire) != 0 {
+        registry::linger(&mux);
+    }
+}
+
 fn has_hung_up(far: Fd) -> bool {
     call::poll_now(far, 0) & libc::POLLHUP != 0
 }
@@ -164,12 +175,9 @@ impl Drop for KcmSock {
         if process::is_uncounted() {
             return;
         }
-        let Ok(mut entered) = self.mux.enter() else { return };
-        entered.local.set_own_end(self.id, -1);
-        if has_hung_up(self.ends.far) {
-            close(&mut entered, self.id);
-        } else if self.mux.header().passed.load(Ordering::Acquire) != 0 {
-            registry::linger(&self.mux);
+        match self.mux.enter() {
+            Ok(mut entered) => let_go(&mut entered, self.id),
+            Err(_) => self.mux.leave_later(self.id),
         }
     }
 }

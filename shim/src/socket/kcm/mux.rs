@@ -15,8 +15,8 @@ use preloop_kcm::{MuxState, Set, Work};
 use preloop_shm::mux::{Locked, MuxMemory, MuxRegions};
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call, clock};
-use preloop_uapi::mux::{CsockEntry, MuxHeader, PsockEntry};
-use preloop_uapi::sync::Ordering;
+use preloop_uapi::mux::{CsockEntry, MuxHeader, PLACES, PsockEntry};
+use preloop_uapi::sync::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// What a psock's epoll entry waits for.
@@ -69,6 +69,8 @@ pub struct Mux {
     kick: Fd,
     /// Made when another process may come to have it.
     vault: OnceLock<Vault>,
+    /// Csocks, by bits, that a signal handler let go of while its thread was inside a mux: whoever enters next does the rest.
+    left: [AtomicU64; PLACES / 64],
     local: Mutex<Local>,
 }
 
@@ -80,6 +82,23 @@ thread_local! {
 /// Whether this thread is inside a mux, and what runs now a signal handler.
 pub fn is_inside() -> bool {
     INSIDE.get()
+}
+
+/// This thread's being inside a mux. It ends when the locks are let go, and not before.
+#[derive(Debug)]
+struct Inside;
+
+impl Inside {
+    /// `None` when it is inside already.
+    fn begin() -> Option<Self> {
+        if INSIDE.replace(true) { None } else { Some(Self) }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
 }
 
 impl Mux {
@@ -110,7 +129,8 @@ impl Mux {
         local.watch(kick.fd(), (EPOLLIN | EPOLLET) as u32, Source::Kick.to_bits())?;
         let (memfd, kick) = (process::adopt(memfd), process::adopt(kick));
         let local = Mutex::new(local);
-        let mux = Arc::new(Self { number: registry::number(), memory, memfd, kick, vault, local });
+        let mux =
+            Arc::new(Self { number: registry::number(), memory, memfd, kick, vault, left: Default::default(), local });
         registry::add(&mux);
         Ok(mux)
     }
@@ -174,7 +194,33 @@ impl Mux {
 
     /// Its counts, when nobody has it any more but who lets it go.
     pub fn last_statistics(&self) -> (MuxStats, PsockStats) {
-        self.memory.lock().parts().0.statistics()
+        self.lock().parts().0.statistics()
+    }
+
+    /// The lock, and a state that is whole.
+    fn lock(&self) -> Locked<'_> {
+        let mut locked = self.memory.lock();
+        if locked.owner_died() {
+            let (state, mut memory) = locked.parts();
+            state.repair(&mut memory);
+        }
+        locked
+    }
+
+    /// This process holds a csock no more, but its thread may not enter now.
+    pub fn leave_later(&self, csock: CsockId) {
+        self.left[usize::from(csock.0 / 64)].fetch_or(1 << (csock.0 % 64), Ordering::AcqRel);
+        self.kick();
+    }
+
+    /// Takes what [`Mux::leave_later`] left.
+    fn take_left(&self) -> Vec<CsockId> {
+        let left = self.left.each_ref().map(|word| match word.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => word.swap(0, Ordering::AcqRel),
+        });
+        let is_left = |n: &u8| left[usize::from(n / 64)] >> (n % 64) & 1 != 0;
+        if left == [0; PLACES / 64] { Vec::new() } else { (0..=u8::MAX).filter(is_left).map(CsockId).collect() }
     }
 
     /// A member came or went: other processes are to take note.
@@ -200,18 +246,15 @@ impl Mux {
     /// # Errors
     /// EAGAIN in a signal handler that came in while this very thread has the lock.
     pub fn enter(self: &Arc<Self>) -> Result<Entered<'_>, Errno> {
-        if INSIDE.replace(true) {
-            return Err(Errno::EAGAIN);
-        }
-        let mut locked = self.memory.lock();
-        if locked.owner_died() {
-            let (state, mut memory) = locked.parts();
-            state.repair(&mut memory);
-        }
-        let mut entered = Entered { local: self.local(), locked, mux: self, news: News::default() };
+        let inside = Inside::begin().ok_or(Errno::EAGAIN)?;
+        let locked = self.lock();
+        let mut entered = Entered { local: self.local(), locked, mux: self, _inside: inside, news: News::default() };
         let members = self.header().members.load(Ordering::Acquire);
         if core::mem::replace(&mut entered.local.members, members) != members {
             share::sync(&mut entered);
+        }
+        for csock in self.take_left() {
+            super::csock::let_go(&mut entered, csock);
         }
         Ok(entered)
     }
@@ -274,7 +317,9 @@ pub struct Entered<'a> {
     pub local: MutexGuard<'a, Local>,
     locked: Locked<'a>,
     mux: &'a Arc<Mux>,
-    /// The last field: it is dropped when the locks are let go.
+    /// Dropped when the locks are let go.
+    _inside: Inside,
+    /// Dropped last of all.
     pub news: News,
 }
 
@@ -439,6 +484,5 @@ impl Entered<'_> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.settle();
-        INSIDE.set(false);
     }
 }
