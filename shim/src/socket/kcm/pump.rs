@@ -5,6 +5,7 @@ use super::local::Local;
 use super::mux::{self, Mux};
 use super::registry;
 use crate::process;
+use core::cell::Cell;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call, process as sys};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -50,10 +51,35 @@ pub fn start(mux: &Arc<Mux>, local: &Local) -> Result<(), Errno> {
 /// Held by the pump while it is inside a mux.
 static AT_WORK: Mutex<()> = Mutex::new(());
 
+thread_local! {
+    /// Whether this thread keeps the pump out, or is about to.
+    static RESTS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps the pump out of all muxes while it lives.
+#[derive(Debug)]
+pub struct Rest {
+    _held: MutexGuard<'static, ()>,
+    /// Dropped after it.
+    _rests: Rests,
+}
+
+#[derive(Debug)]
+struct Rests;
+
+impl Drop for Rests {
+    fn drop(&mut self) {
+        RESTS.set(false);
+    }
+}
+
 /// Keeps the pump out of all muxes while the answer lives, once it is in none: whoever is killed inside may take a message
-/// with him. `None` for a signal handler that has interrupted its own thread in there.
-pub fn rest() -> Option<MutexGuard<'static, ()>> {
-    (!mux::is_inside()).then(|| AT_WORK.lock().unwrap_or_else(|e| e.into_inner()))
+/// with him. `None` for a signal handler that has interrupted its own thread in there, or here.
+pub fn rest() -> Option<Rest> {
+    if mux::is_inside() || RESTS.replace(true) {
+        return None;
+    }
+    Some(Rest { _held: AT_WORK.lock().unwrap_or_else(|e| e.into_inner()), _rests: Rests })
 }
 
 /// The mux is no more: the pump is not to hear of its set, which a sibling may still have.

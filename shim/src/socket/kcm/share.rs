@@ -25,7 +25,7 @@ use preloop_sys::unix::{self, Inner};
 use preloop_sys::{Errno, Fd, call, sleep};
 use preloop_uapi::mux::MUX_NAME;
 use preloop_uapi::sync::Ordering;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 /// How long a newcomer waits at the desk, in nanoseconds: the pump behind it may be busy, or stopped.
 const PATIENCE: u64 = 2_000_000_000;
@@ -234,7 +234,7 @@ fn sock_of(mux: &Arc<Mux>, name: Name, fd: Fd) -> Option<Sock> {
 #[derive(Debug)]
 pub struct Staying {
     muxes: Vec<Arc<Mux>>,
-    _pump: Option<MutexGuard<'static, ()>>,
+    _pump: Option<pump::Rest>,
 }
 
 impl Staying {
