@@ -88,6 +88,11 @@ impl<T: Send + Sync> Clone for Counted<T> {
 }
 
 impl<T: Send + Sync> Counted<T> {
+    /// How many owners there are: a number that may have changed when it is looked at, where other threads are.
+    pub fn owners(&self) -> u32 {
+        self.node.count.load(Ordering::Relaxed)
+    }
+
     /// Whether both own the same value.
     pub fn same(&self, other: &Self) -> bool {
         core::ptr::eq(self.node, other.node)

@@ -1,7 +1,10 @@
 //! What fork(2) means for muxes. Siblings share them; each has its own epoll sets and its own pump.
 
+use super::csock::{self, Sock};
 use super::mux::Mux;
-use super::{pump, registry};
+use super::{proc, pump, registry};
+use crate::fdtable;
+use preloop_sys::Fd;
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
@@ -25,7 +28,7 @@ impl Muxes {
     pub fn hold<R>(&self, during: impl FnOnce() -> R) -> R {
         let _rests = pump::rest();
         let frozen: Vec<_> = self.0.iter().map(|mux| mux.local()).collect();
-        let result = registry::hold(|| pump::hold(during));
+        let result = registry::hold(|| pump::hold(|| proc::hold(during)));
         drop(frozen);
         result
     }
@@ -33,5 +36,27 @@ impl Muxes {
     /// In a forked child: makes anew what was the parent's alone.
     pub fn in_child(&self) {
         self.0.iter().for_each(Mux::after_fork);
+        forget_calls();
+    }
+}
+
+/// Calls that other threads of the parent had under way hold sockets for ever here. So that closing one ends it, descriptors
+/// stand for a new one from now on.
+fn forget_calls() {
+    let mut socks: Vec<(Sock, Vec<Fd>)> = Vec::new();
+    fdtable::for_each_kcm(|fd, sock| match socks.iter_mut().find(|(other, _)| other.same(&sock)) {
+        Some((_, fds)) => fds.push(fd),
+        None => socks.push((sock, vec![fd])),
+    });
+    for (sock, fds) in socks {
+        // Beside the descriptors, this function owns it.
+        if sock.owners() as usize <= fds.len() + 1 {
+            continue;
+        }
+        let new = csock::known(&sock.mux, sock.id, sock.kind, sock.ends);
+        for fd in fds {
+            // The old one does not end: its ends are the new one's.
+            core::mem::forget(fdtable::set_kcm(fd, Some(new.clone())));
+        }
     }
 }

@@ -106,10 +106,11 @@ impl Local {
     /// # Errors
     /// EMFILE and its like.
     pub fn renew(&mut self) -> Result<(), Errno> {
-        let set = make_set()?;
-        process::disown(core::mem::replace(&mut self.set, set));
+        // First of all: where none can be made, the parent's events are the parent's all the same.
+        process::disown(core::mem::replace(&mut self.set, -1));
         process::disown(core::mem::replace(&mut self.timer, -1));
         self.armed = 0;
+        self.set = make_set()?;
         Ok(())
     }
 

@@ -22,6 +22,12 @@ pub enum File {
 /// What muxes that are gone have counted.
 static GONE: Mutex<Option<(MuxStats, PsockStats)>> = Mutex::new(None);
 
+/// Runs `during` while nothing is added to that (for fork).
+pub fn hold<R>(during: impl FnOnce() -> R) -> R {
+    let _held = GONE.lock().unwrap_or_else(|e| e.into_inner());
+    during()
+}
+
 /// The file that a path names.
 pub fn named(path: &CStr) -> Option<File> {
     let path = path.to_bytes();
