@@ -82,6 +82,8 @@ pub struct MuxHeader {
     pub members: AtomicU32,
     /// Room for a lock (`pthread_mutex_t`).
     pub lock: [AtomicU64; 8],
+    /// Csocks, by bits, whose messages were flushed by a process that cannot tell of it: one that has their end does.
+    pub untold: [AtomicU64; PLACES / 64],
     /// By index of the csock.
     pub csocks: [CsockEntry; PLACES],
     /// By index of the psock.

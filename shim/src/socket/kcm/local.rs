@@ -186,6 +186,11 @@ impl Local {
         Some(self.ends(csock)?.far)
     }
 
+    /// Whether this process has a descriptor of the program's end of a csock.
+    pub fn has_own_end(&self, csock: CsockId) -> bool {
+        self.ends(csock).is_some_and(|ends| ends.own >= 0)
+    }
+
     /// Takes charge of a csock's ends.
     pub fn add_ends(&mut self, csock: CsockId, ends: Ends, generation: u32) {
         self.csocks[usize::from(csock.0)] = Some(Csock { ends, generation });
@@ -305,18 +310,23 @@ impl Local {
     }
 
     /// Tells of a flush: those who sleep until then, and epoll sets that want to see the edge of EPOLLOUT, which the kernel
-    /// makes of a packet's being taken.
-    pub fn tell_flushed(&self, csock: CsockId, entry: &CsockEntry) {
-        let Some(ends) = self.ends(csock) else { return };
+    /// makes of a packet's being taken. False where only a process that has the socket could.
+    pub fn tell_flushed(&self, csock: CsockId, entry: &CsockEntry) -> bool {
+        let Some(ends) = self.ends(csock) else { return true };
+        let (senders, edges) = (entry.senders.load(Ordering::Relaxed), entry.edges.load(Ordering::Relaxed));
+        if ends.own < 0 {
+            return senders == 0 && edges == 0;
+        }
         let send = || call::send(ends.own, &[], libc::MSG_DONTWAIT).is_ok();
-        for _ in 0..entry.senders.load(Ordering::Relaxed) {
+        for _ in 0..senders {
             if !send() {
                 break;
             }
         }
-        if entry.edges.load(Ordering::Relaxed) != 0 && send() {
+        if edges != 0 && send() {
             let _ = call::recv(ends.far, &mut [], libc::MSG_DONTWAIT);
         }
+        true
     }
 }
 

@@ -213,6 +213,12 @@ impl Mux {
         self.kick();
     }
 
+    /// A flush was to be told of, by a process that has the csock.
+    fn leave_untold(&self, csock: CsockId) {
+        self.header().untold[usize::from(csock.0 / 64)].fetch_or(1 << (csock.0 % 64), Ordering::Relaxed);
+        self.kick();
+    }
+
     /// Takes what [`Mux::leave_later`] left.
     fn take_left(&self) -> Vec<CsockId> {
         let left = self.left.each_ref().map(|word| match word.load(Ordering::Relaxed) {
@@ -359,6 +365,14 @@ impl Entered<'_> {
         self.local.watch(far, EPOLLET as u32, Source::FarEnd(csock).to_bits())
     }
 
+    /// Before a call sleeps until its messages are flushed: another process may flush them, and leaves it to this one's pump
+    /// to tell.
+    pub fn may_be_told(&self) {
+        if self.mux.is_shared() {
+            let _ = pump::start(self.mux, &self.local);
+        }
+    }
+
     /// Opens the desk for newcomers.
     pub fn open_desk(&mut self, desk: Inner) -> Result<(), Errno> {
         let desk = process::adopt(desk);
@@ -464,7 +478,9 @@ impl Entered<'_> {
                 self.local.tell(csock, self.mux.csock(csock), waits);
             }
             for csock in flushed.iter() {
-                self.local.tell_flushed(csock, self.mux.csock(csock));
+                if !self.local.tell_flushed(csock, self.mux.csock(csock)) {
+                    self.mux.leave_untold(csock);
+                }
             }
             if !posted.is_empty() {
                 self.show(posted);
@@ -473,10 +489,31 @@ impl Entered<'_> {
                 self.pull(psock, None, &mut NoSink);
             }
         }
+        if self.mux.is_shared() {
+            self.tell_untold();
+        }
         let deadline = if self.local.has_deadlines { self.state().next_deadline() } else { None };
         self.local.set_deadline(deadline.unwrap_or(0), Source::Timer.to_bits());
         if !self.local.again.is_empty() {
             self.mux.kick();
+        }
+    }
+}
+
+impl Entered<'_> {
+    /// Tells of flushes in other processes, where this one can.
+    fn tell_untold(&self) {
+        for (word, n) in self.mux.header().untold.iter().zip(0u8..) {
+            let mut bits = word.load(Ordering::Relaxed);
+            while bits != 0 {
+                let bit = bits.trailing_zeros() as u8;
+                bits &= bits - 1;
+                let csock = CsockId(n * 64 + bit);
+                if self.local.has_own_end(csock) {
+                    word.fetch_and(!(1 << bit), Ordering::Relaxed);
+                    self.local.tell_flushed(csock, self.mux.csock(csock));
+                }
+            }
         }
     }
 }
