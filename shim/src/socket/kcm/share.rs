@@ -75,28 +75,47 @@ pub fn sync(entered: &mut Entered<'_>) {
             entered.local.forget_ends(csock);
         }
     }
+    if entered.state().csocks().is_empty() {
+        // Another process closed the last one.
+        drop(registry::leave(&mux));
+    }
     let Some(vault) = mux.vault() else { return };
+    let mut starved = false;
     for psock in entered.state().psocks().iter() {
-        let generation = mux.psock(psock).generation.load(Ordering::Acquire);
-        if entered.local.tcp(psock).is_none()
-            && let Some([Some(tcp), Some(parser), ..]) = vault.find(Member::Psock(psock, generation))
-            && let Some(loaded) = read_parser(&parser)
-        {
-            let fd = process::adopt(tcp.move_high());
-            entered.local.add_psock(psock, (fd, generation), None, loaded);
-            let _ = entered.watch_psock(psock, fd);
-        }
+        starved |= entered.local.tcp(psock).is_none() && take_psock(entered, vault, psock).is_err();
     }
     for csock in entered.state().csocks().iter() {
-        let generation = mux.csock(csock).generation.load(Ordering::Acquire);
-        if entered.local.far_end(csock).is_none()
-            && let Some([Some(far), ..]) = vault.find(Member::Csock(csock, generation))
-        {
-            let far = process::adopt(far.move_high());
-            entered.local.add_ends(csock, Ends { own: -1, far }, generation);
-            let _ = entered.watch_far_end(csock, far);
-        }
+        starved |= entered.local.far_end(csock).is_none() && take_csock(entered, vault, csock).is_err();
     }
+    if starved {
+        // Tried again when the mux is next entered.
+        entered.local.members = entered.local.members.wrapping_sub(1);
+    }
+}
+
+/// This process has no descriptors left.
+struct Starved;
+
+fn take_psock(entered: &mut Entered<'_>, vault: &Vault, psock: PsockId) -> Result<(), Starved> {
+    let generation = entered.mux().psock(psock).generation.load(Ordering::Acquire);
+    let Some(found) = vault.find(Member::Psock(psock, generation)) else { return Ok(()) };
+    let [Some(tcp), Some(parser), ..] = found else { return Err(Starved) };
+    if let Some(loaded) = read_parser(&parser) {
+        let fd = process::adopt(tcp.move_high());
+        entered.local.add_psock(psock, (fd, generation), None, loaded);
+        let _ = entered.watch_psock(psock, fd);
+    }
+    Ok(())
+}
+
+fn take_csock(entered: &mut Entered<'_>, vault: &Vault, csock: CsockId) -> Result<(), Starved> {
+    let generation = entered.mux().csock(csock).generation.load(Ordering::Acquire);
+    let Some(found) = vault.find(Member::Csock(csock, generation)) else { return Ok(()) };
+    let [Some(far), ..] = found else { return Err(Starved) };
+    let far = process::adopt(far.move_high());
+    entered.local.add_ends(csock, Ends { own: -1, far }, generation);
+    let _ = entered.watch_far_end(csock, far);
+    Ok(())
 }
 
 fn read_parser(memfd: &Inner) -> Option<Loaded> {
