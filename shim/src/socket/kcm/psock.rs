@@ -18,6 +18,7 @@ use preloop_uapi::decline::Decline;
 use preloop_uapi::kcm::{Attach, Unattach};
 use preloop_uapi::sync::Ordering;
 use std::sync::atomic::Ordering::Release;
+use std::sync::{Arc, Mutex};
 
 /// SIOCKCMATTACH. The checks are made in the kernel's order.
 ///
@@ -33,7 +34,7 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     let loaded = parser::find(request.bpf_fd)?;
     let state = attachable(request.fd)?;
     let cookie = call::cookie(request.fd)?;
-    if registry::all().iter().any(|mux| find(mux, cookie).is_some()) {
+    if is_attached(&registry::all(), cookie) {
         return Err(Errno::EALREADY);
     }
     let file = birth::attached(request.fd).ok_or(Errno::ENOMEM)?;
@@ -43,13 +44,22 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
         epoll::take_over(&file, &fds);
     }
     let fd = Inner::from_raw(call::duplicate_high(request.fd)?);
+    // Let go of outside of the mux.
+    let others;
     let mut entered = sock.mux.enter()?;
+    // Taken by who is in a mux, and so free in a forked child.
+    let one_at_a_time = ATTACHING.lock().unwrap_or_else(|e| e.into_inner());
+    others = registry::all();
+    if is_attached(&others, cookie) {
+        return Err(Errno::EALREADY);
+    }
     // The core sends at once what waits for a TCP socket: it has to find this one.
     let psock = entered.state().next_psock().ok_or(Errno::ENFILE)?;
     let entry = sock.mux.psock(psock);
     let generation = entry.generation.fetch_add(1, Ordering::AcqRel) + 1;
     entry.inode.store(inode, Ordering::Relaxed);
     entry.cookie.store(cookie, Ordering::Release);
+    drop(one_at_a_time);
     // What stands before is no change, but that a connect(2) comes through is one.
     let seen = if state == tcp::state::SYN_SENT { state.into() } else { lower::seen(fd.fd(), 0) };
     entry.seen.store(seen, Ordering::Relaxed);
@@ -65,11 +75,21 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     if let Err(error) = attached {
         entry.cookie.store(0, Ordering::Release);
         entered.forget(psock);
+        if let Some(vault) = sock.mux.vault() {
+            vault.remove(Member::Psock(psock, generation));
+        }
         return Err(error);
     }
     sock.mux.members_changed();
     log::debug_kcm(format_args!("mux {}: TCP socket {} attached as psock-{}", sock.mux.number(), request.fd, psock.0));
     Ok(0)
+}
+
+/// Held from the look whether a TCP socket is attached until it is.
+static ATTACHING: Mutex<()> = Mutex::new(());
+
+fn is_attached(muxes: &[Arc<Mux>], cookie: u64) -> bool {
+    muxes.iter().any(|mux| find(mux, cookie).is_some())
 }
 
 /// The state of a TCP socket that may be attached.
@@ -100,8 +120,8 @@ fn find(mux: &Mux, cookie: u64) -> Option<PsockId> {
 /// ENOENT when it is not attached to this mux.
 pub fn unattach(sock: &KcmSock, request: Unattach) -> Result<usize, Errno> {
     let cookie = call::cookie(request.fd).map_err(|_| Errno::ENOENT)?;
-    let psock = find(&sock.mux, cookie).ok_or(Errno::ENOENT)?;
     let mut entered = sock.mux.enter()?;
+    let psock = find(&sock.mux, cookie).ok_or(Errno::ENOENT)?;
     take_away(&mut entered, psock)
 }
 

@@ -40,12 +40,13 @@ pub fn all() -> Vec<Arc<Mux>> {
 
 /// The mux of that number.
 pub fn find(number: u64) -> Option<Arc<Mux>> {
-    muxes().iter().filter_map(Weak::upgrade).find(|mux| mux.number() == number)
+    // Others are let go of when the list is free again: that may be their end.
+    all().into_iter().find(|mux| mux.number() == number)
 }
 
 /// The mux of that name, see `MuxHeader::id`.
 pub fn named(id: u64) -> Option<Arc<Mux>> {
-    muxes().iter().filter_map(Weak::upgrade).find(|mux| mux.header().id.load(Ordering::Relaxed) == id)
+    all().into_iter().find(|mux| mux.header().id.load(Ordering::Relaxed) == id)
 }
 
 /// Whether this process has had a mux.
