@@ -89,7 +89,7 @@ impl MuxState {
             let peeked;
             (peeked, drained) = self.peek(psock, outside);
             if peeked > 0 {
-                self.cut(&mut batch, peeked, outside);
+                self.cut(&mut batch, (peeked, drained), outside);
                 let n = self.take(psock, peeked, outside.tcp);
                 taken += n;
                 drained |= n == 0;
@@ -128,17 +128,17 @@ impl MuxState {
         }
     }
 
-    /// Cuts and deals out what is in the buffer, `untaken` bytes of which TCP has.
+    /// Cuts and deals out what is in the buffer, `untaken` bytes of which TCP has, and these are all that it has, or not.
     fn cut<M: Regions, T: Tcp, S: Sink>(
         &mut self,
         batch: &mut Batch<'_, S>,
-        untaken: usize,
+        (untaken, all): (usize, bool),
         outside: &mut Outside<'_, M, T>,
     ) {
         let psock = batch.psock;
         let room = outside.memory.region(Region::Psock(psock)).len().saturating_sub(RECORD);
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        let mut look = Look { tcp: &mut *outside.tcp, psock, now: batch.caller.now, untaken, room, limit: None };
+        let mut look = Look { tcp: &mut *outside.tcp, psock, now: batch.caller.now, untaken, all, room, limit: None };
         loop {
             let state = &mut self.psocks[psock.index()];
             if state.ready > 0 || state.strp.stopped() || state.buffer.is_empty() {

@@ -21,8 +21,9 @@
 //! in the kernel. Taken bytes are lost when the message is, by unattach, an error or the time-out.
 //!
 //! The rest is taken as it comes if TCP had as many bytes as the message, those of messages before it included: so does the
-//! kernel, which counts before it has taken them. And so is a rest of more than [`LEFT`] bytes, or of more than half of the
-//! limit: TCP may never have room for all of it at a time.
+//! kernel, which counts before it has taken them. And so is a rest of more than [`LEFT`] bytes, or of more than a quarter of
+//! the limit: TCP may never have room for all of it at a time; and one of a message of which not all was shown that TCP had:
+//! what is left of a segment occupies as much of TCP's buffer as all of it did, and the rest may find no room behind it.
 //!
 //! # Time-out
 //!
@@ -35,7 +36,7 @@ use crate::id::PsockId;
 use crate::outside::Tcp;
 use crate::stats::PsockStats;
 
-/// The longest rest of a message that stays in TCP until all of it is there, if half of the limit is not less.
+/// The longest rest of a message that stays in TCP until all of it is there, if a quarter of the limit is not less.
 pub const LEFT: u32 = 64 << 10;
 
 /// The parser's state for the message that begins at the start of a psock's buffer. All zeros: nothing seen of it.
@@ -79,6 +80,8 @@ pub struct Look<'a, T> {
     pub now: u64,
     /// Bytes that TCP has: those of messages cut from what was shown last are among them.
     pub untaken: usize,
+    /// The bytes shown are all that TCP has.
+    pub all: bool,
     /// The longest message that there is room for.
     pub room: u32,
     /// The longest message, once it is known.
@@ -126,8 +129,8 @@ impl Strparser {
                     return Cut::More;
                 }
                 Ok(length) => {
-                    let leaves = (length - self.taken) as usize > look.untaken;
-                    (self.full_len, self.left) = (length, if leaves { LEFT.min(look.limit() / 2) } else { 0 });
+                    let leaves = look.all && (length - self.taken) as usize > look.untaken;
+                    (self.full_len, self.left) = (length, if leaves { LEFT.min(look.limit() / 4) } else { 0 });
                 }
                 Err(error) => return Cut::Error(error),
             }
