@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::c;
 
 /// A file of `tests/conformance`: a source of the program, or a transcript.
 pub fn file(name: &str) -> PathBuf {
@@ -16,18 +17,7 @@ pub fn file(name: &str) -> PathBuf {
 /// # Errors
 /// When there is no C compiler, or it has something to say.
 pub fn compile(to: &Path) -> Result<()> {
-    let mut sources = Vec::new();
-    for entry in std::fs::read_dir(file(""))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|end| end == "c") {
-            sources.push(path);
-        }
-    }
-    sources.sort();
-    let mut command = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
-    command.args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]).arg(to).args(&sources);
-    ensure!(command.status().context("starting the C compiler")?.success(), "the conformance program does not compile");
-    Ok(())
+    c::compile("conformance", "-O1", to)
 }
 
 /// Facts by name, as one run printed them.

@@ -6,6 +6,7 @@
 
 pub mod artefacts;
 pub mod build;
+pub mod c;
 pub mod checksum;
 pub mod comparison;
 pub mod conformance;

@@ -126,6 +126,8 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("limits", &["python3"]),
     ("bpf", &["cc", LIBBPF]),
     ("soak", &["python3"]),
+    ("kcm_load", &["cc"]),
+    ("kcm_scenario", &["cc"]),
 ];
 
 /// Programs of this crate, which are found beside the library.
