@@ -251,6 +251,11 @@ impl MuxState {
     pub fn take_work(&mut self) -> Work {
         core::mem::replace(&mut self.work, Work::NONE)
     }
+
+    /// Takes [`Work::resumed`] alone, for a call that has buffers for what is pulled.
+    pub fn take_resumed(&mut self) -> Set<PsockId> {
+        core::mem::replace(&mut self.work.resumed, Set::EMPTY)
+    }
 }
 
 #[cfg(test)]

@@ -390,6 +390,19 @@ impl Entered<'_> {
         }
     }
 
+    /// Reads the psocks that had no receiver for a message and now have one, for a call that waits on a csock.
+    pub fn resume<S: Sink>(&mut self, csock: CsockId, sink: &mut S) {
+        loop {
+            let resumed = self.state().take_resumed();
+            if resumed.is_empty() {
+                break;
+            }
+            for psock in resumed.iter() {
+                self.pull(psock, Some(csock), sink);
+            }
+        }
+    }
+
     /// Does what the events of the mux's set say, for a call that waits on a csock, or for nobody. Answers how many there
     /// were.
     pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) -> usize {
