@@ -341,6 +341,10 @@ pub fn discard(socket: Fd, len: usize) -> Answer {
 /// # Errors
 /// EAGAIN when nothing would fit.
 pub fn send_parts(socket: Fd, parts: &[&[u8]], flags: c_int) -> Answer {
+    // The kernel reads no vector for one.
+    if let [part] = parts {
+        return send(socket, part, flags | libc::MSG_DONTWAIT);
+    }
     let mut iov = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; 64];
     let mut count = 0;
     for (entry, part) in iov.iter_mut().zip(parts) {
