@@ -75,7 +75,7 @@ pub fn receive(mut sock: Sock, slots: &mut [Slot<'_>], flags: i32) -> Result<usi
         take(&sock, &mut entered, &mut slots, flags);
         if slept.is_some() && entered.state().messages(sock.id) > 0 {
             // The token that woke this call stood for more messages than it takes.
-            entered.local().tell(sock.id, sock.mux.csock(sock.id), true);
+            entered.local.tell(sock.id, sock.mux.csock(sock.id), true);
         }
         match (slots.filled, slots.failed) {
             (0, Some(error)) => return Err(Errno::new(error)),
