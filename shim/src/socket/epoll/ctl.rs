@@ -130,16 +130,8 @@ impl Set {
 
     /// Asks the kernel for something else of an entry.
     pub(super) fn ask(&self, entry: &mut Entry, id: u64, wish: u32) {
-        if wish == entry.asked {
-            return;
-        }
-        let exclusive = entry.is_exclusive();
-        let op = if exclusive { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
-        if exclusive {
-            let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
-        }
-        if call::epoll_ctl(self.fd(), op, entry.registered, wish, tagged(id)).is_ok() {
-            entry.asked = wish;
+        if wish != entry.asked {
+            entry.ask(self.fd(), id, wish);
         }
     }
 

@@ -68,6 +68,8 @@ struct Entry {
     listed: bool,
     /// What the program was told of the stream's end since it last asked: an edge that comes once.
     told: u32,
+    /// How far the ring was filled when the program was last told of TCP's last bytes.
+    behind: u64,
     /// The call that reported it last, so that no answer has it twice.
     reported: (u64, usize),
     /// The memory in whose waiters the set is entered for this entry.
@@ -369,6 +371,7 @@ impl Entry {
             parked: false,
             listed: false,
             told: 0,
+            behind: 0,
             reported: (0, 0),
             joined: None,
         }

@@ -6,7 +6,7 @@ use crate::socket::sock::phase;
 use crate::socket::wait::{self as waiting, Deadline};
 use libc::epoll_event;
 use preloop_sys::sleep::{self, SignalMask};
-use preloop_sys::{Errno, call, clock};
+use preloop_sys::{Errno, Fd, call, clock};
 use std::sync::MutexGuard;
 
 /// Answers from the rings after which the kernel is asked too, and nanoseconds after which it is: so that no other
@@ -51,7 +51,7 @@ impl Set {
                 let _ = self.ask_kernel(&mut out, Some(0), SignalMask::NONE);
                 state = self.state();
             }
-            state.answer(&mut out);
+            state.answer(self.fd(), &mut out);
             if out.count > 0 {
                 self.rest(&mut state);
                 return Ok(out.count);
@@ -61,7 +61,7 @@ impl Set {
             if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 self.ask_kernel(&mut out, Some(0), mask)?;
                 let mut state = self.state();
-                state.answer(&mut out);
+                state.answer(self.fd(), &mut out);
                 self.rest(&mut state);
                 return Ok(out.count);
             }
@@ -105,7 +105,7 @@ impl Set {
             let ids: Vec<u64> = state.entries.keys().copied().collect();
             ids.into_iter().for_each(|id| state.list(id));
         }
-        state.answer(out);
+        state.answer(self.fd(), out);
         self.rest(&mut state);
         drop(state);
         match asked {
@@ -204,6 +204,7 @@ impl Set {
             if entry.is_edge() {
                 // The ring's news are in it: what is listed for them is no news any more.
                 entry.listed = false;
+                entry.has_more_behind();
             }
             let again = entry.is_level() && entry.file.link().is_some();
             if !entry.report(report, view, out) || again {
@@ -236,6 +237,25 @@ impl Out<'_> {
 }
 
 impl super::Entry {
+    /// Has the kernel's set watch for `wish`, and repeat its edge.
+    pub(super) fn ask(&mut self, set: Fd, id: u64, wish: u32) {
+        let exclusive = self.is_exclusive();
+        let op = if exclusive { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
+        if exclusive {
+            let _ = call::epoll_ctl(set, libc::EPOLL_CTL_DEL, self.registered, 0, 0);
+        }
+        if call::epoll_ctl(set, op, self.registered, wish, tagged(id)).is_ok() {
+            self.asked = wish;
+        }
+    }
+
+    /// Whether more came through the ring since this was last asked, while TCP's last bytes are still unread.
+    fn has_more_behind(&mut self) -> bool {
+        let Some(link) = self.file.link().filter(|_| self.file.sock.rx_is_draining()) else { return false };
+        let filled = link.peer().tx.prod.load(std::sync::atomic::Ordering::Acquire);
+        core::mem::replace(&mut self.behind, filled) != filled
+    }
+
     /// Reports an entry, once in an answer. `false` when a later call of another thread has reported it already: whether
     /// this one did, too, nobody remembers, so it is left for the next.
     fn report(&mut self, bits: u32, view: View, out: &mut Out<'_>) -> bool {
@@ -254,8 +274,8 @@ impl super::Entry {
 }
 
 impl State {
-    /// Reports listed entries that are ready, as far as they fit.
-    fn answer(&mut self, out: &mut Out<'_>) {
+    /// Reports listed entries that are ready, as far as they fit; `set` is the kernel's set.
+    fn answer(&mut self, set: Fd, out: &mut Out<'_>) {
         for _ in 0..self.ready.len() {
             if out.count == out.events.len() {
                 return;
@@ -267,6 +287,10 @@ impl State {
                 continue;
             }
             let view = look(&entry.file);
+            if entry.is_edge() && entry.has_more_behind() {
+                // To be read after bytes that the kernel told of once: it tells of those again.
+                entry.ask(set, id, entry.wish(view));
+            }
             let bits = view.report(entry.events, 0);
             let left = bits != 0 && !entry.report(bits, view, out);
             // What is level-triggered and was reported, by this call's kernel too, is looked at again.
