@@ -7,7 +7,7 @@ use crate::socket::{epoll, poll as polling};
 use core::ffi::c_int;
 use libc::{epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 use preloop_sys::sleep::SignalMask;
-use preloop_sys::{Errno, clock, real};
+use preloop_sys::{Errno, cancel, clock, real};
 
 fn after_ms(timeout: c_int) -> Deadline {
     match timeout {
@@ -268,7 +268,7 @@ unsafe fn wait_any(
     let out = unsafe { core::slice::from_raw_parts_mut(events, max as usize) };
     let start = deadline();
     if found.enter_plain() {
-        let got = kernel();
+        let got = cancel::run(&mut || found.leave_plain(), kernel);
         found.leave_plain();
         if got <= 0 || !found.is_active() {
             return got;

@@ -266,7 +266,7 @@ def late_client(at):
     epoll = select.epoll()
     epoll.register(os.pipe()[0], IN)
     heard = []
-    sleepers = [threading.Thread(target=lambda: heard.append([events for _, events in epoll.poll(5)])) for _ in range(3)]
+    sleepers = [threading.Thread(target=lambda: heard.append([events for _, events in epoll.poll(5)])) for _ in range(12)]
     for sleeper in sleepers:
         sleeper.start()
     time.sleep(0.1)

@@ -155,6 +155,8 @@ impl Set {
                     if let Some(bell) = &state.bell {
                         bell.hush();
                     }
+                    // The ring may have been for threads in the kernel's own call, and the kernel woke this one.
+                    self.wake_plain(&state);
                     if !out.slept && state.sleepers > 0 {
                         // The ring was for who sleeps, and they may not have heard it: they begin a new sleep.
                         state.wake(true);
