@@ -60,6 +60,8 @@ pub(crate) struct Connections {
     pub(crate) agreed: usize,
     /// Those that ended first: one of the ends made no call any more in which it could have taken its step.
     pub(crate) ended: usize,
+    /// Those of these whose accepting end received but once: what was sent in pieces was one message.
+    pub(crate) single: usize,
     /// The other ones, by why.
     others: BTreeMap<String, usize>,
 }
@@ -114,7 +116,10 @@ impl Connections {
             _ if active.sends >= 3 && passive.sends == 0 => self.other("one way, unanswered"),
             _ if !code.is_empty() && (went_on || code != GONE || stage == Stage::None) => self.other(code),
             _ if went_on => self.other("undecided"),
-            _ => self.ended += 1,
+            _ => {
+                self.ended += 1;
+                self.single += usize::from(passive.receives <= 1);
+            }
         }
     }
 
@@ -168,10 +173,11 @@ mod tests {
             connection(3, "proposed 1@\nshut 1@\nstays 1@ 03060000\nend 1@ 2 1\nend 2@ 1 2\n"),
             connection(4, "stays 1@ 03060000\nend 1@ 2 1\nend 2@ 1 2\n"),
             connection(5, "proposed 1@\nend 1@ 5 4\nend 2@ 4 5\n"),
+            connection(7, "proposed 1@\nend 1@ 2 1\nend 2@ 1 1\n"),
             "begin 3.1 active 127.0.0.1:6 127.0.0.1:9\nend 3.1 9 9\n".to_owned(),
         ];
         let found = Connections::read(&text.concat());
-        assert_eq!((found.complete, found.eligible, found.moved, found.ended), (5, 4, 1, 1));
+        assert_eq!((found.complete, found.eligible, found.moved, found.ended, found.single), (6, 5, 1, 2, 1));
         assert_eq!(found.others(), "1 03060000, 1 undecided");
     }
 }

@@ -30,6 +30,7 @@ pub(crate) fn row(suite: &Suite, version: &str, bare: &Run, smc: &[&Run], differ
         connections.moved.to_string(),
         connections.agreed.to_string(),
         connections.ended.to_string(),
+        connections.single.to_string(),
         connections.others(),
     ];
     format!("| {} |", cells.join(" | "))
