@@ -1,6 +1,6 @@
 //! epoll_wait(2) and its like.
 
-use super::{Set, State, untag};
+use super::{Set, State, tagged, untag};
 use crate::socket::poll::{ALWAYS, IN, RDHUP, View, look};
 use crate::socket::sock::phase;
 use crate::socket::wait::{self as waiting, Deadline};
