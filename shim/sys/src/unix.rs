@@ -95,10 +95,22 @@ pub fn accept(mailbox: Fd) -> Result<Inner, Errno> {
 /// # Errors
 /// The kernel's.
 pub fn peer(socket: &Inner) -> Result<libc::ucred, Errno> {
+    credentials(socket.0)
+}
+
+/// The user who made a socket of a pair, see socketpair(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn owner(socket: Fd) -> Result<u32, Errno> {
+    credentials(socket).map(|cred| cred.uid)
+}
+
+fn credentials(socket: Fd) -> Result<libc::ucred, Errno> {
     let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: `cred` is writable for `len` bytes.
-    unsafe { syscall!(Sysno::getsockopt, socket.0, libc::SOL_SOCKET, libc::SO_PEERCRED, &raw mut cred, &raw mut len) }?;
+    unsafe { syscall!(Sysno::getsockopt, socket, libc::SOL_SOCKET, libc::SO_PEERCRED, &raw mut cred, &raw mut len) }?;
     Ok(cred)
 }
 

@@ -199,7 +199,9 @@ pub fn prepare(sock: &KcmSock) -> Result<(), Errno> {
 pub fn serve_desk(entered: &mut Entered<'_>) {
     let mux = entered.mux();
     let Some(vault) = mux.vault() else { return };
-    while let Some(Ok(newcomer)) = entered.local.desk().map(unix::accept) {
+    // No more than those who stand there: others may keep coming.
+    for _ in 0..BACKLOG {
+        let Some(Ok(newcomer)) = entered.local.desk().map(unix::accept) else { break };
         let is_ours = unix::peer(&newcomer).is_ok_and(|peer| peer.uid == preloop_sys::process::euid());
         if is_ours {
             let [put, look] = vault.ends();
@@ -239,9 +241,13 @@ fn sock_of(mux: &Arc<Mux>, name: Name, fd: Fd) -> Option<Sock> {
     if mux.csock(name.csock).generation.load(Ordering::Acquire) != name.generation {
         return None;
     }
+    let far = entered.local.far_end(name.csock)?;
+    // Any user may give a name to a socket. Both ends of a pair are of who made it.
+    if unix::owner(fd).ok()? != unix::owner(far).ok()? {
+        return None;
+    }
     let known = fdtable::find_kcm(|sock| sock.id == name.csock && Arc::ptr_eq(&sock.mux, mux));
     known.or_else(|| {
-        let far = entered.local.far_end(name.csock)?;
         let own = process::adopt(Inner::from_raw(call::duplicate_high(fd).ok()?));
         let ends = Ends { own, far };
         entered.local.set_own_end(name.csock, own);
