@@ -1,0 +1,137 @@
+/* See scene.h. */
+#define _GNU_SOURCE
+#include "scene.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <linux/kcm.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+void fail(const char *file, int line, const char *what)
+{
+    fprintf(stderr, "%s:%d: %s (%m)\n", file, line, what);
+    _exit(1);
+}
+
+long milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int kcm_socket(int type)
+{
+    int kcm = socket(AF_KCM, type, KCMPROTO_CONNECTED);
+    CHECK(kcm >= 0);
+    return kcm;
+}
+
+int clone_of(int kcm)
+{
+    struct kcm_clone clone = {0};
+    CHECK(ioctl(kcm, SIOCKCMCLONE, &clone) == 0);
+    return clone.fd;
+}
+
+struct pair connection(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof at;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(bind(listener, (void *)&at, length) == 0 && listen(listener, 1) == 0);
+    CHECK(getsockname(listener, (void *)&at, &length) == 0);
+    struct pair pair = {.peer = socket(AF_INET, SOCK_STREAM, 0)};
+    CHECK(connect(pair.peer, (void *)&at, length) == 0);
+    pair.tcp = accept(listener, NULL, NULL);
+    CHECK(pair.tcp >= 0);
+    close(listener);
+    return pair;
+}
+
+int attach(int kcm, int tcp)
+{
+    struct kcm_attach attach = {.fd = tcp, .bpf_fd = -1};
+    return ioctl(kcm, SIOCKCMATTACH, &attach);
+}
+
+int unattach(int kcm, int tcp)
+{
+    struct kcm_unattach unattach = {.fd = tcp};
+    return ioctl(kcm, SIOCKCMUNATTACH, &unattach);
+}
+
+struct pair attached(int kcm)
+{
+    struct pair pair = connection();
+    CHECK(attach(kcm, pair.tcp) == 0);
+    return pair;
+}
+
+void put(int fd, const char *text)
+{
+    char message[256];
+    uint32_t length = strlen(text);
+    *(uint32_t *)message = htonl(length);
+    memcpy(message + 4, text, length);
+    CHECK(write(fd, message, length + 4) == (ssize_t)length + 4);
+}
+
+ssize_t get(int fd, char *text)
+{
+    char message[256] = {0};
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+    if (poll(&entry, 1, 1000) != 1)
+        return -1;
+    ssize_t got = recv(fd, message, sizeof message, MSG_DONTWAIT);
+    if (got < 4)
+        return -1;
+    memcpy(text, message + 4, got - 4);
+    text[got - 4] = 0;
+    return got - 4;
+}
+
+int descriptors(void)
+{
+    int count = -1; /* the directory's own */
+    DIR *directory = opendir("/proc/self/fd");
+    while (readdir(directory))
+        count++;
+    closedir(directory);
+    return count - 2;
+}
+
+void pass(int through, int fd)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof fd)];
+    } control = {.header = {CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS}};
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    struct iovec part = {"x", 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    CHECK(sendmsg(through, &message, 0) == 1);
+}
+
+int passed(int through)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    char byte;
+    int fd;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    CHECK(recvmsg(through, &message, 0) == 1 && message.msg_controllen > 0);
+    memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+    return fd;
+}
