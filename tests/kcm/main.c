@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -208,6 +209,32 @@ static void passed_on(void)
     ends(child);
 }
 
+/* What a sibling has not taken yet is not lost when its owner takes something else away without a descriptor to spare. */
+static void none_to_spare(void)
+{
+    struct rlimit limit = {64, 64};
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    int kcm = kcm_socket(SOCK_DGRAM);
+    struct pair pairs[3];
+    for (int n = 0; n < 3; n++)
+        pairs[n] = connection();
+    pid_t owner = fork();
+    if (owner == 0) {
+        for (int n = 0; n < 3; n++)
+            CHECK(attach(kcm, pairs[n].tcp) == 0);
+        while (dup(0) >= 0)
+            ;
+        CHECK(unattach(kcm, pairs[2].tcp) == 0);
+        _exit(0);
+    }
+    ends(owner);
+    for (int n = 0; n < 2; n++) {
+        char text[256];
+        put(pairs[n].peer, "here");
+        CHECK(get(kcm, text) == 4);
+    }
+}
+
 /* Of several threads that attach one TCP socket one succeeds. */
 static int rivals[2];
 static pthread_barrier_t barrier;
@@ -398,6 +425,7 @@ static const struct {
     {"nothing_skipped", nothing_skipped},
     {"sender_in_child", sender_in_child},
     {"passed_on", passed_on},
+    {"none_to_spare", none_to_spare},
     {"attached_once", attached_once},
     {"signals", signals},
     {"ended_by_handler", ended_by_handler},

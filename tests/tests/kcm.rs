@@ -21,7 +21,7 @@ macro_rules! cases {
 
 cases! {
     absurd_lengths, attached_once, cancelled_reader, cancelled_sender, child_closes, ended_by_handler, forged_socket,
-    limited, nothing_skipped, passed_on, sender_in_child, signals,
+    limited, none_to_spare, nothing_skipped, passed_on, sender_in_child, signals,
 }
 
 fn play(case: &str) -> ExitCode {

@@ -114,10 +114,10 @@ pub fn known(mux: &Arc<Mux>, id: CsockId, kind: Kind, ends: Ends) -> Sock {
 fn close(entered: &mut Entered<'_>, csock: CsockId) {
     let mux = entered.mux();
     let generation = mux.csock(csock).generation.fetch_add(1, Ordering::AcqRel);
+    entered.local.forget_ends(csock);
     if let Some(vault) = mux.vault() {
         vault.remove(Member::Csock(csock, generation));
     }
-    entered.local.forget_ends(csock);
     let last = entered.with(|state, outside| {
         let last = state.close(csock, outside);
         outside.memory.release(Region::Received(csock));

@@ -19,6 +19,7 @@ pub fn before_fork() -> Muxes {
         mux.header().shared.store(1, Ordering::Release);
         // Without one, siblings have only what is there now.
         let _ = mux.make_vault();
+        mux.have_pump();
     }
     Muxes(muxes)
 }

@@ -286,19 +286,24 @@ impl Mux {
         if let Some(desk) = local.desk() {
             let _ = local.watch(desk, edges, Source::Desk.to_bits());
         }
-        let (psocks, csocks) = (local.psocks(), local.csocks());
-        for (csock, _) in csocks {
+        for (csock, _) in local.csocks() {
             if let Some(far) = local.far_end(csock) {
                 let _ = local.watch(far, EPOLLET as u32, Source::FarEnd(csock).to_bits());
             }
         }
-        for (psock, _) in &psocks {
-            if let Some(tcp) = local.tcp(*psock) {
-                let _ = local.watch(tcp, EVENTS, Source::Psock(*psock).to_bits());
+        for (psock, _) in local.psocks() {
+            if let Some(tcp) = local.tcp(psock) {
+                let _ = local.watch(tcp, EVENTS, Source::Psock(psock).to_bits());
             }
         }
-        if !psocks.is_empty() {
-            let _ = pump::start(self, &local);
+        let _ = pump::start(self, &local);
+    }
+
+    /// Has the pump serve it, which a call does that attaches: for a process that may share it, whose pump takes note of what
+    /// others do.
+    pub fn have_pump(self: &Arc<Self>) {
+        if let Ok(entered) = self.enter() {
+            let _ = pump::start(self, &entered.local);
         }
     }
 }
@@ -363,14 +368,6 @@ impl Entered<'_> {
     /// Begins to watch a csock's far end, which hangs up when the csock has no holder any more.
     pub fn watch_far_end(&mut self, csock: CsockId, far: Fd) -> Result<(), Errno> {
         self.local.watch(far, EPOLLET as u32, Source::FarEnd(csock).to_bits())
-    }
-
-    /// Before a call sleeps until its messages are flushed: another process may flush them, and leaves it to this one's pump
-    /// to tell.
-    pub fn may_be_told(&self) {
-        if self.mux.is_shared() {
-            let _ = pump::start(self.mux, &self.local);
-        }
     }
 
     /// Opens the desk for newcomers.

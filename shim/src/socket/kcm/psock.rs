@@ -143,13 +143,13 @@ pub fn take_away(entered: &mut Entered<'_>, psock: PsockId) -> Result<usize, Err
     let entry = mux.psock(psock);
     entry.cookie.store(0, Ordering::Release);
     let generation = entry.generation.fetch_add(1, Ordering::AcqRel);
-    if let Some(vault) = mux.vault() {
-        vault.remove(Member::Psock(psock, generation));
-    }
     if let Some(fd) = entered.local.tcp(psock) {
         let _ = call::set_int_option(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
     }
     entered.forget(psock);
+    if let Some(vault) = mux.vault() {
+        vault.remove(Member::Psock(psock, generation));
+    }
     mux.members_changed();
     log::debug_kcm(format_args!("mux {}: psock-{} unattached", mux.number(), psock.0));
     Ok(0)

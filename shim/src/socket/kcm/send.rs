@@ -69,7 +69,6 @@ fn send_by(
         }
         slept = slept.or_else(|| Some(clock::now()));
         sock.mux.csock(sock.id).senders.fetch_add(1, Ordering::AcqRel);
-        entered.may_be_told();
         drop(entered);
         sock = sleep_on(sock)?;
     }

@@ -230,6 +230,7 @@ pub fn came(fd: Fd) {
     let Some(name) = unix::name(fd, true).and_then(|name| Name::parse(&name)) else { return };
     let Some(mux) = registry::named(name.mux).or_else(|| join(name.mux)) else { return };
     let Some(sock) = sock_of(&mux, name, fd) else { return };
+    mux.have_pump();
     // It is held by a descriptor again.
     drop(registry::leave(&mux));
     birth::given_out(fd);

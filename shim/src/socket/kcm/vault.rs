@@ -28,12 +28,14 @@ pub enum Member {
 
 /// Bytes of a message.
 const MESSAGE: usize = 8;
+/// The first byte of a psock's.
+const PSOCK: u8 = 1;
 
 impl Member {
     fn to_bytes(self) -> [u8; MESSAGE] {
         let (kind, place, generation) = match self {
             Self::Csock(CsockId(n), generation) => (0, n, generation),
-            Self::Psock(PsockId(n), generation) => (1, n, generation),
+            Self::Psock(PsockId(n), generation) => (PSOCK, n, generation),
             Self::Kick => (2, 0, 0),
         };
         let [a, b, c, d] = generation.to_ne_bytes();
@@ -108,26 +110,39 @@ impl Vault {
         None
     }
 
-    /// Takes a member's descriptors out. The others come to stand in another order, which says nothing.
+    /// Takes a member's descriptors out. The others come to stand in another order, which says nothing. Each is put in again
+    /// before it is taken out, so that none is lost when this process is killed, or has no descriptors left: then the
+    /// member may stay.
     pub fn remove(&self, member: Member) {
         let wanted = member.to_bytes();
         let _ = call::set_int_option(self.look, libc::SOL_SOCKET, SO_PEEK_OFF, -1);
-        let mut passed = Vec::new();
-        let mut bytes = [0; MESSAGE];
-        while let Ok((MESSAGE, fds)) = unix::receive_from(self.look, &mut bytes, 0) {
+        let mut first = None;
+        loop {
+            let mut bytes = [0; MESSAGE];
+            let Ok((MESSAGE, fds)) = unix::receive_from(self.look, &mut bytes, libc::MSG_PEEK) else { return };
             if bytes == wanted {
-                break;
+                let _ = unix::receive_from(self.look, &mut bytes, 0);
+                return;
             }
-            // Once around, and it is not there.
-            let seen = passed.contains(&bytes);
             let numbers: Vec<Fd> = fds.iter().flatten().map(Inner::fd).collect();
-            let _ = unix::send_from(self.put, &bytes, &numbers);
-            if seen {
-                break;
+            // Once around, and it is not there.
+            if first == Some(bytes) || numbers.len() < descriptors_of(bytes) {
+                return;
             }
-            passed.push(bytes);
+            first.get_or_insert(bytes);
+            let is_in = unix::send_from(self.put, &bytes, &numbers).is_ok();
+            let _ = unix::receive_from(self.look, &mut [0; MESSAGE], 0);
+            if !is_in {
+                // There was no room for both.
+                let _ = unix::send_from(self.put, &bytes, &numbers);
+            }
         }
     }
+}
+
+/// How many descriptors a message carries.
+fn descriptors_of([kind, ..]: [u8; MESSAGE]) -> usize {
+    if kind == PSOCK { 2 } else { 1 }
 }
 
 impl Drop for Vault {
