@@ -232,7 +232,7 @@ pub fn timeout_option(fd: Fd, name: c_int) -> u64 {
     let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
     let mut len = size_of::<libc::timeval>() as libc::socklen_t;
     match raw!(getsockopt, fd, libc::SOL_SOCKET, name, &raw mut value, &raw mut len) {
-        Ok(_) => value.tv_sec as u64 * 1_000_000_000 + value.tv_usec as u64 * 1000,
+        Ok(_) => (value.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(value.tv_usec as u64 * 1000),
         Err(_) => 0,
     }
 }

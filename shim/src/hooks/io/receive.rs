@@ -280,8 +280,10 @@ pub unsafe extern "C" fn recvmmsg(
         return got;
     };
     // SAFETY: the program's pointer.
-    let limit = unsafe { timeout.as_ref() }
-        .map(|t| clock::now().saturating_add(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64));
+    let limit = unsafe { timeout.as_ref() }.map(|t| {
+        let length = (t.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(t.tv_nsec as u64);
+        clock::now().saturating_add(length)
+    });
     let mut done = 0;
     let mut flags = flags;
     let mut first = Some(socket);
