@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -370,6 +371,42 @@ static void limited(void)
     CHECK(longest < 900);
 }
 
+/* Time-outs of centuries are for ever. */
+static void centuries(void)
+{
+    int kcm = kcm_socket(SOCK_DGRAM);
+    struct pair pair = connection();
+    struct timeval limit = {.tv_sec = 40000000000};
+    CHECK(setsockopt(pair.tcp, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0 && attach(kcm, pair.tcp) == 0);
+    char text[256];
+    struct iovec part = {text, sizeof text};
+    struct mmsghdr message = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1}};
+    struct timespec most = {.tv_sec = INT64_MAX};
+    CHECK(write(pair.peer, "\0\0\0", 3) == 3);
+    usleep(200000);
+    CHECK(write(pair.peer, "\4here", 5) == 5);
+    CHECK(recvmmsg(kcm, &message, 1, 0, &most) == 1 && message.msg_len == 8);
+}
+
+/* A child goes on with the time that its parent gave to a message. */
+static void inherited_limit(void)
+{
+    int kcm = kcm_socket(SOCK_DGRAM), error;
+    struct pair pair = connection();
+    struct timeval limit = {.tv_usec = 600000};
+    CHECK(setsockopt(pair.tcp, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0);
+    pid_t first = fork();
+    if (first == 0) {
+        CHECK(attach(kcm, pair.tcp) == 0 && write(pair.peer, "\0\0", 2) == 2);
+        usleep(100000);
+        _exit(0);
+    }
+    ends(first);
+    usleep(900000);
+    socklen_t length = sizeof error;
+    CHECK(getsockopt(pair.tcp, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == ETIMEDOUT);
+}
+
 /* Somebody else's socket is not taken for one of the mux's, whatever name its other end has. */
 static void forged(const char *name)
 {
@@ -430,6 +467,8 @@ static const struct {
     {"signals", signals},
     {"ended_by_handler", ended_by_handler},
     {"limited", limited},
+    {"centuries", centuries},
+    {"inherited_limit", inherited_limit},
     {"forged_socket", forged_socket},
 };
 

@@ -20,8 +20,8 @@ macro_rules! cases {
 }
 
 cases! {
-    absurd_lengths, attached_once, cancelled_reader, cancelled_sender, child_closes, ended_by_handler, forged_socket,
-    limited, none_to_spare, nothing_skipped, passed_on, sender_in_child, signals,
+    absurd_lengths, attached_once, cancelled_reader, cancelled_sender, centuries, child_closes, ended_by_handler,
+    forged_socket, inherited_limit, limited, none_to_spare, nothing_skipped, passed_on, sender_in_child, signals,
 }
 
 fn play(case: &str) -> ExitCode {

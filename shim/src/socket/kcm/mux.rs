@@ -373,9 +373,13 @@ impl Entered<'_> {
     /// Opens the desk for newcomers.
     pub fn open_desk(&mut self, desk: Inner) -> Result<(), Errno> {
         let desk = process::adopt(desk);
-        self.local.set_desk(desk);
-        self.local.watch(desk, (EPOLLIN | EPOLLET) as u32, Source::Desk.to_bits())?;
-        pump::start(self.mux, &self.local)
+        let watched = self.local.watch(desk, (EPOLLIN | EPOLLET) as u32, Source::Desk.to_bits());
+        let served = watched.and_then(|()| pump::start(self.mux, &self.local));
+        match served {
+            Ok(()) => self.local.set_desk(desk),
+            Err(_) => process::disown(desk),
+        }
+        served
     }
 
     /// Reads a psock, for a call that waits on a csock with its buffers, or for nobody.
@@ -502,7 +506,9 @@ impl Entered<'_> {
         if self.mux.is_shared() {
             self.tell_untold();
         }
-        let deadline = if self.local.has_deadlines { self.state().next_deadline() } else { None };
+        // A sibling that knows of one may end before it comes.
+        let may_be_one = self.local.has_deadlines || self.mux.is_shared();
+        let deadline = if may_be_one { self.state().next_deadline() } else { None };
         self.local.set_deadline(deadline.unwrap_or(0), Source::Timer.to_bits());
         if !self.local.again.is_empty() {
             self.mux.kick();
