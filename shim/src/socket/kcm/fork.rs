@@ -4,6 +4,7 @@ use super::csock::{self, Sock};
 use super::mux::Mux;
 use super::{proc, pump, registry};
 use crate::fdtable;
+use preloop_kcm::Set;
 use preloop_sys::Fd;
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
@@ -38,6 +39,21 @@ impl Muxes {
     pub fn in_child(&self) {
         self.0.iter().for_each(Mux::after_fork);
         forget_calls();
+        self.0.iter().for_each(forget_closing);
+    }
+}
+
+/// What other threads of the parent were closing is closed here.
+fn forget_closing(mux: &Arc<Mux>) {
+    let mut open = Set::EMPTY;
+    fdtable::for_each_kcm(|_, sock| {
+        if Arc::ptr_eq(&sock.mux, mux) {
+            open.insert(sock.id);
+        }
+    });
+    let mut local = mux.local();
+    for (csock, _) in local.csocks().into_iter().filter(|(csock, _)| !open.contains(*csock)) {
+        local.set_own_end(csock, -1);
     }
 }
 

@@ -4,6 +4,7 @@ use super::local::Local;
 use super::lower::{self, News};
 use super::vault::{Member, Vault};
 use super::{proc, pump, registry, share};
+use crate::fork;
 use crate::process;
 use core::cell::Cell;
 use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP};
@@ -125,10 +126,16 @@ impl Mux {
     }
 
     fn with(memory: MuxMemory, memfd: Inner, kick: Inner, vault: OnceLock<Vault>) -> Result<Arc<Self>, Errno> {
+        // Handlers of pthread_atfork(3) make none.
+        if fork::is_inside() {
+            return Err(Errno::EAGAIN);
+        }
         let local = Local::new()?;
         local.watch(kick.fd(), (EPOLLIN | EPOLLET) as u32, Source::Kick.to_bits())?;
         let (memfd, kick) = (process::adopt(memfd), process::adopt(kick));
         let local = Mutex::new(local);
+        // One that becomes known now is held still by a fork, or is not in the child.
+        let _no_fork = fork::may_not_fork();
         let mux =
             Arc::new(Self { number: registry::number(), memory, memfd, kick, vault, left: Default::default(), local });
         registry::add(&mux);
