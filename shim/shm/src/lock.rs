@@ -30,14 +30,29 @@ pub struct Held<'a> {
 impl RobustLock {
     /// Makes the lock anew. Nobody may hold it or wait for it.
     pub fn init(&self) {
+        self.make(libc::PTHREAD_PRIO_NONE);
+    }
+
+    /// As [`RobustLock::init`], a lock that the kernel passes on to who waits for it (priority inheritance), for one that
+    /// processes contend for. Otherwise it wakes one of them, and if that one is killed before it has said that others wait
+    /// too, and somebody else took the lock meanwhile, the others are never woken. A kernel without makes it the other kind.
+    pub fn init_passed_on(&self) {
+        if self.make(libc::PTHREAD_PRIO_INHERIT) != 0 {
+            self.init();
+        }
+    }
+
+    fn make(&self, protocol: i32) -> i32 {
         let mut attr = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
         // SAFETY: attr is initialised before use and destroyed after; the mutex is valid memory that nobody uses.
         unsafe {
             libc::pthread_mutexattr_init(attr.as_mut_ptr());
             libc::pthread_mutexattr_setpshared(attr.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED);
             libc::pthread_mutexattr_setrobust(attr.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST);
-            libc::pthread_mutex_init(self.0.get(), attr.as_ptr());
+            libc::pthread_mutexattr_setprotocol(attr.as_mut_ptr(), protocol);
+            let made = libc::pthread_mutex_init(self.0.get(), attr.as_ptr());
             libc::pthread_mutexattr_destroy(attr.as_mut_ptr());
+            made
         }
     }
 
@@ -82,8 +97,12 @@ mod tests {
     use super::RobustLock;
     use core::cell::UnsafeCell;
 
+    fn unmade() -> RobustLock {
+        RobustLock(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER))
+    }
+
     fn made() -> RobustLock {
-        let lock = RobustLock(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+        let lock = unmade();
         lock.init();
         lock
     }
@@ -103,11 +122,14 @@ mod tests {
 
     #[test]
     fn a_dead_owner_is_told_of_once() {
-        let lock = made();
-        std::thread::scope(|s| {
-            s.spawn(|| core::mem::forget(lock.lock()));
-        });
-        assert!(lock.lock().owner_died);
-        assert!(!lock.lock().owner_died);
+        let locks = [made(), unmade()];
+        locks[1].init_passed_on();
+        for lock in &locks {
+            std::thread::scope(|s| {
+                s.spawn(|| core::mem::forget(lock.lock()));
+            });
+            assert!(lock.lock().owner_died);
+            assert!(!lock.lock().owner_died);
+        }
     }
 }

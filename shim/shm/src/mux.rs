@@ -50,7 +50,7 @@ impl MuxMemory {
         })?;
         memfd.as_file().set_len(MUX_BYTES as u64).map_err(|_| Errno::ENOMEM)?;
         let memory = Self::map(memfd.as_file().as_raw_fd())?;
-        memory.lock_word().init();
+        memory.lock_word().init_passed_on();
         let header = memory.header();
         header.id.store(process::random(), Ordering::Relaxed);
         header.made_at.store(clock::now(), Ordering::Relaxed);
