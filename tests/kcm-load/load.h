@@ -27,6 +27,10 @@ enum {
     most_connections = 1 << 16,
     most_peers = 1 << 12,
     peers_at_a_time = 4,
+    muxes = 2,
+    clones = 4, /* of a mux, that receive */
+    senders_of_mux = clones + 1,
+    connections_of_mux = 8,
     limit = 131072, /* the longest message */
     head_size = 16,
     none = -1,
@@ -53,11 +57,12 @@ struct record {
 struct board {
     uint64_t messages; /* in each direction */
     int flags;
-    atomic_int failed, peers_end, worker_ends;
+    atomic_int failed, failures, peers_end, worker_ends;
     _Atomic uint64_t to_worker, to_peers;             /* begun */
     _Atomic uint64_t worker_got, peers_got;
     _Atomic uint64_t cut_off, clones, attached, kills;
     atomic_int next_connection, next_peer;
+    _Atomic uint32_t sequences[muxes * senders_of_mux]; /* of KCM sockets: what each has sent */
     struct { atomic_int pid, killed; } peers[most_peers];
     struct connection connections[most_connections];
 };
@@ -84,7 +89,6 @@ int run_peers(int port);
 int run_worker(int port, uint64_t seed);
 
 /* worker.c for churn.c */
-enum { muxes = 2, clones = 4, connections_of_mux = 8 };
 struct mux {
     int type, socket[clones], sender, tcp[connections_of_mux];
     int id[connections_of_mux];
