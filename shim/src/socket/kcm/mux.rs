@@ -118,7 +118,11 @@ impl Mux {
     /// # Errors
     /// ENOENT when it is not; EMFILE and its like.
     pub fn open(memory: MuxMemory, memfd: Inner, vault: Vault) -> Result<Arc<Self>, Errno> {
-        let Some([Some(kick), ..]) = vault.find(Member::Kick) else { return Err(Errno::ENOENT) };
+        // Whoever looks into the vault has the lock.
+        let locked = lock(&memory);
+        let found = vault.find(Member::Kick);
+        drop(locked);
+        let Some([Some(kick), ..]) = found else { return Err(Errno::ENOENT) };
         let mux = Self::with(memory, memfd, kick.move_high(), OnceLock::from(vault))?;
         // All that is there is new to this process.
         mux.local().members = mux.header().members.load(Ordering::Acquire).wrapping_sub(1);
@@ -201,17 +205,7 @@ impl Mux {
 
     /// Its counts, when nobody has it any more but who lets it go.
     pub fn last_statistics(&self) -> (MuxStats, PsockStats) {
-        self.lock().parts().0.statistics()
-    }
-
-    /// The lock, and a state that is whole.
-    fn lock(&self) -> Locked<'_> {
-        let mut locked = self.memory.lock();
-        if locked.owner_died() {
-            let (state, mut memory) = locked.parts();
-            state.repair(&mut memory);
-        }
-        locked
+        lock(&self.memory).parts().0.statistics()
     }
 
     /// This process holds a csock no more, but its thread may not enter now.
@@ -260,7 +254,7 @@ impl Mux {
     /// EAGAIN in a signal handler that came in while this very thread has the lock.
     pub fn enter(self: &Arc<Self>) -> Result<Entered<'_>, Errno> {
         let inside = Inside::begin().ok_or(Errno::EAGAIN)?;
-        let locked = self.lock();
+        let locked = lock(&self.memory);
         let mut entered = Entered { local: self.local(), locked, mux: self, _inside: inside, news: News::default() };
         let members = self.header().members.load(Ordering::Acquire);
         if core::mem::replace(&mut entered.local.members, members) != members {
@@ -313,6 +307,16 @@ impl Mux {
             let _ = pump::start(self, &entered.local);
         }
     }
+}
+
+/// The lock, and a state that is whole.
+fn lock(memory: &MuxMemory) -> Locked<'_> {
+    let mut locked = memory.lock();
+    if locked.owner_died() {
+        let (state, mut memory) = locked.parts();
+        state.repair(&mut memory);
+    }
+    locked
 }
 
 impl Drop for Mux {

@@ -6,7 +6,7 @@
 //! are taken out. All that is done under the mux's lock.
 
 use crate::process;
-use preloop_kcm::id::{CsockId, PsockId};
+use preloop_kcm::id::{CsockId, PLACES, PsockId};
 use preloop_sys::unix::{self, FDS_MAX, Inner};
 use preloop_sys::{Errno, Fd, call};
 
@@ -26,6 +26,8 @@ pub enum Member {
     Kick,
 }
 
+/// Members that a mux has at most, and its eventfd.
+const MEMBERS: usize = 2 * PLACES + 1;
 /// Bytes of a message.
 const MESSAGE: usize = 8;
 /// The first byte of a psock's.
@@ -117,7 +119,7 @@ impl Vault {
         let wanted = member.to_bytes();
         let _ = call::set_int_option(self.look, libc::SOL_SOCKET, SO_PEEK_OFF, -1);
         let mut first = None;
-        loop {
+        for _ in 0..=MEMBERS {
             let mut bytes = [0; MESSAGE];
             let Ok((MESSAGE, fds)) = unix::receive_from(self.look, &mut bytes, libc::MSG_PEEK) else { return };
             if bytes == wanted {
