@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 pub static ARENA: Arena = Arena::new();
 static PID: AtomicU32 = AtomicU32::new(0);
 static CONFINED: AtomicBool = AtomicBool::new(false);
+static FILTERED: AtomicBool = AtomicBool::new(false);
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 static DIAG: AtomicI32 = AtomicI32::new(-1);
 static RINGER: AtomicI32 = AtomicI32::new(-1);
@@ -40,6 +41,17 @@ pub fn start() {
 /// of its own for connections that have not moved, since the filter may kill who makes a call that it does not expect.
 pub fn is_confined() -> bool {
     CONFINED.load(Ordering::Relaxed)
+}
+
+/// The process filters its system calls from now on: see [`is_confined`].
+pub fn filters() {
+    FILTERED.store(true, Ordering::Relaxed);
+    confine();
+}
+
+/// Whether it does.
+pub fn is_filtered() -> bool {
+    FILTERED.load(Ordering::Relaxed)
 }
 
 /// Whether io_uring may be set up. Its operations pass the library by, so that usually it answers as on a kernel without

@@ -77,7 +77,7 @@ pub fn of_parser(parser: &Parser) -> Result<Arc<Program>, Rejected> {
 /// # Errors
 /// As the kernel's.
 pub fn call(command: i32, at: u64, size: u32, memory: Memory, kernel: &dyn Fn() -> Answer) -> Answer {
-    if !is_on() || crate::fork::is_inside() || crate::process::is_confined() {
+    if !is_on() || crate::fork::is_inside() || crate::process::is_filtered() {
         return kernel();
     }
     answer(command, at, size, memory, kernel)

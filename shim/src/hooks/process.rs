@@ -120,7 +120,7 @@ pub unsafe extern "C" fn _Exit(status: c_int) -> ! {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int {
     if option == libc::PR_SET_SECCOMP {
-        process::confine();
+        process::filters();
     }
     // SAFETY: the program's own call.
     unsafe { real::prctl(option, a, b, c, d) }
