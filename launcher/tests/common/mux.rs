@@ -63,6 +63,14 @@ impl Tcp for Wire<'_> {
         Ok(parts.concat().len())
     }
 
+    fn read_position(&mut self, _psock: PsockId) -> Option<u64> {
+        None
+    }
+
+    fn write_position(&mut self, _psock: PsockId) -> Option<u64> {
+        None
+    }
+
     fn receive_limit(&mut self, _psock: PsockId) -> u32 {
         1 << 20
     }

@@ -68,6 +68,14 @@ impl Tcp for Endless {
         Ok(n)
     }
 
+    fn read_position(&mut self, _psock: PsockId) -> Option<u64> {
+        None
+    }
+
+    fn write_position(&mut self, _psock: PsockId) -> Option<u64> {
+        None
+    }
+
     fn receive_limit(&mut self, _psock: PsockId) -> u32 {
         131_072
     }

@@ -27,7 +27,8 @@ impl Buffer {
     /// What it is while bytes are moved over others that are still needed.
     const TORN: Self = Self { span: u32::MAX as u64 };
 
-    fn new(start: u32, end: u32) -> Self {
+    /// The bytes between two offsets.
+    pub(crate) fn new(start: u32, end: u32) -> Self {
         if start >= end { Self::EMPTY } else { Self { span: u64::from(end) << 32 | u64::from(start) } }
     }
 

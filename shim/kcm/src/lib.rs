@@ -25,6 +25,7 @@
 //! | [`transmit`] | psocks that are free, reserved, stalled, stopped | `kcm_write_msgs`, `reserve_psock`, `kcm_abort_tx_psock` |
 //! | [`posted`] | errors that the TCP socket itself shows | `report_csk_error` |
 //! | [`repair`] | what a process leaves that is killed in the middle | |
+//! | `transit` | bytes that were on their way out of TCP or into it then | |
 //! | [`stats`], [`proc`] | counts, and the texts of `/proc/net/kcm` and `/proc/net/kcm_stats` | `net/kcm/kcmproc.c` |
 //! | [`buffer`], [`queue`], [`list`], [`outside`] | the parts that these are made of, and what the caller supplies | |
 //!
@@ -42,7 +43,7 @@
 //! [`MuxState::writable`] where a stalled one has room or has failed, [`MuxState::tcp_changed`] at a FIN, a reset, the end
 //! of a connect, [`MuxState::expire`] at [`MuxState::next_deadline`].
 //!
-//! **A lock whose owner died:** [`MuxState::repair`], and then as ever.
+//! **A lock whose owner died:** [`MuxState::repair`], [`MuxState::write_stalled`], and then as ever.
 //!
 //! **After each**, before the lock is let go, [`MuxState::take_work`] says what is left to do.
 //!
@@ -80,6 +81,7 @@ pub mod stats;
 pub mod steer;
 pub mod straight;
 pub mod strparser;
+mod transit;
 pub mod transmit;
 
 pub use id::{CsockId, PsockId, Set};

@@ -78,6 +78,7 @@ impl MuxState {
     pub fn attach<M: Regions, T: Tcp>(&mut self, outside: &mut Outside<'_, M, T>) -> Result<PsockId, Errno> {
         let id = self.attached.lowest_free().ok_or(ENFILE)?;
         self.psocks[id.index()] = PSOCK;
+        self.locate(id, outside.tcp);
         in_order();
         self.attached.insert(id);
         self.stats.attach += 1;
@@ -108,6 +109,7 @@ impl MuxState {
         self.available.remove(psock);
         let state = core::mem::replace(&mut self.psocks[psock.index()], PSOCK);
         self.gone.add(&state.stats);
+        self.unread.remove(psock);
         for set in [&mut self.work.posted, &mut self.work.stalled, &mut self.work.resumed] {
             set.remove(psock);
         }
@@ -150,6 +152,11 @@ impl MuxState {
     /// Calls that sleep on a csock.
     pub fn sleepers(&self, csock: CsockId) -> u32 {
         self.csocks[csock.index()].sleepers
+    }
+
+    /// The place that the next [`MuxState::open`] takes.
+    pub fn next_csock(&self) -> Option<CsockId> {
+        self.open.lowest_free()
     }
 
     /// The place that the next [`MuxState::attach`] takes.

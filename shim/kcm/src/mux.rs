@@ -11,6 +11,7 @@ use crate::list::Fifo;
 use crate::queue::Queue;
 use crate::stats::{CsockStats, MuxStats, PsockStats};
 use crate::strparser::Strparser;
+use crate::transit::{Dealing, Writing};
 
 /// The type of a KCM socket.
 #[repr(u8)]
@@ -58,6 +59,13 @@ pub(crate) struct Psock {
     /// [`MuxState::pull`] what was peeked as well.
     pub(crate) buffer: Buffer,
     pub(crate) strp: Strparser,
+    /// What was peeked and is being dealt out.
+    pub(crate) dealing: Dealing,
+    /// The write under way.
+    pub(crate) writing: Writing,
+    /// Up to where TCP's stream was taken, and written.
+    pub(crate) taken: u64,
+    pub(crate) given: u64,
     pub(crate) stats: PsockStats,
     /// What the mux's counts have of these.
     pub(crate) saved: CsockStats,
@@ -69,10 +77,6 @@ pub(crate) struct Psock {
     pub(crate) window: u32,
     /// Index plus one of the csock that has it reserved; 0 for none.
     pub(crate) tx_csock: u16,
-    /// What was peeked is being dealt out.
-    pub(crate) dealing: bool,
-    /// A write is under way.
-    pub(crate) writing: bool,
     /// Never sent on again.
     pub(crate) tx_stopped: bool,
     /// Its TCP socket was full.
@@ -118,14 +122,16 @@ const NO_COUNTS: PsockStats = PsockStats {
 pub(crate) const PSOCK: Psock = Psock {
     buffer: Buffer::EMPTY,
     strp: Strparser::NEW,
+    dealing: Dealing::NONE,
+    writing: Writing::NONE,
+    taken: 0,
+    given: 0,
     stats: NO_COUNTS,
     saved: CSOCK.stats,
     ready: 0,
     posted: 0,
     window: 0,
     tx_csock: 0,
-    dealing: false,
-    writing: false,
     tx_stopped: false,
     stalled: false,
     ended: false,
@@ -183,6 +189,8 @@ pub struct MuxState {
     pub(crate) available: Fifo<PsockId>,
     /// Messages that no csock has room for: `rx_hold_queue`.
     pub(crate) held: Queue,
+    /// Psocks whose last batch left something, of which TCP does not tell again.
+    pub(crate) unread: Set<PsockId>,
     /// Csocks that can go on sending.
     pub(crate) to_write: Set<CsockId>,
     pub(crate) work: Work,
@@ -193,8 +201,8 @@ pub struct MuxState {
 
 const _: () = {
     assert!(size_of::<Csock>() == 112);
-    assert!(size_of::<Psock>() == 200);
-    assert!(size_of::<MuxState>() == 84680);
+    assert!(size_of::<Psock>() == 304);
+    assert!(size_of::<MuxState>() == 111336);
 };
 
 impl Default for MuxState {
@@ -217,6 +225,7 @@ impl MuxState {
         ready: Fifo::EMPTY,
         available: Fifo::EMPTY,
         held: Queue::EMPTY,
+        unread: Set::EMPTY,
         to_write: Set::EMPTY,
         work: Work::NONE,
         stats: MuxStats {

@@ -37,7 +37,7 @@ pub trait Tcp {
     /// when that is all. `Ok(0)` is the end of the stream, and so is any error but [`crate::errno::EAGAIN`]: nothing there
     /// now.
     fn peek(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, Errno>;
-    /// Takes `n` bytes out of TCP, which the last peek has shown. If a raw read was quicker there are fewer: it must not
+    /// Takes `n` bytes out of TCP, which the last peek has shown, or [`Tcp::available`] has counted. If a raw read was quicker there are fewer: it must not
     /// wait for more.
     fn take(&mut self, psock: PsockId, n: usize);
     /// SIOCINQ: bytes that a peek would find. Cheaper than one that copies thousands.
@@ -45,6 +45,11 @@ pub trait Tcp {
     /// Writes some of `parts`, one after the other, without a signal; [`crate::errno::EAGAIN`] when none would fit. Any
     /// other error, or `Ok(0)`, takes the psock out of sending.
     fn write(&mut self, psock: PsockId, parts: &[&[u8]]) -> Result<usize, Errno>;
+    /// How far TCP's stream was read, in bytes from any place that stays the same; none when TCP does not tell. Asked at
+    /// attach, and by [`crate::MuxState::repair`].
+    fn read_position(&mut self, psock: PsockId) -> Option<u64>;
+    /// How far it was written, likewise.
+    fn write_position(&mut self, psock: PsockId) -> Option<u64>;
     /// SO_RCVBUF: the longest message, in bytes.
     fn receive_limit(&mut self, psock: PsockId) -> u32;
     /// SO_RCVTIMEO in nanoseconds, 0 for none: how long the assembly of a message may take.

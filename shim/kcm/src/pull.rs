@@ -18,12 +18,11 @@
 //! in the queue, so that its turn goes on as long as it has buffers, and then as long as SO_RCVBUF lets it.
 
 use crate::errno::{EAGAIN, EPIPE, ETIMEDOUT, Errno};
-use crate::id::{CsockId, PsockId};
+use crate::id::{CsockId, PsockId, Set};
 use crate::mux::{Kind, MuxState};
 use crate::outside::{Outside, Region, Regions, Tcp};
 use crate::queue::RECORD;
 use crate::receive::Received;
-use crate::repair::in_order;
 use crate::steer::charge;
 use crate::strparser::{Cut, Look};
 
@@ -76,7 +75,8 @@ struct Batch<'a, S> {
 }
 
 impl MuxState {
-    /// Reads a psock, and deals out what it has. True when there may be more to read although TCP does not say so again.
+    /// Reads a psock, and deals out what it has. True when there may be more to read although TCP does not say so again:
+    /// then it is one of [`MuxState::unread`], for whoever comes first.
     pub fn pull<M: Regions, T: Tcp, S: Sink>(
         &mut self,
         psock: PsockId,
@@ -98,7 +98,14 @@ impl MuxState {
         if let Some(csock) = batch.serving {
             self.refill(csock, outside.memory);
         }
-        !drained && self.receives(psock)
+        let more = !drained && self.receives(psock);
+        self.unread.assign(psock, more);
+        more
+    }
+
+    /// Psocks to be pulled once more, whatever TCP says.
+    pub fn unread(&self) -> Set<PsockId> {
+        self.unread
     }
 
     /// Bytes without which no message of this psock gets whole, at least 1: what SO_RCVLOWAT of its TCP socket may be.
@@ -163,11 +170,15 @@ impl MuxState {
                 self.ready.push_back(batch.psock);
                 return;
             };
+            self.psocks[batch.psock.index()].dealing.deal(len);
             let direct = self.put_direct(csock, batch, len, memory);
-            if direct || self.queue_cut(csock, batch.psock, len, memory) {
-                self.psocks[batch.psock.index()].buffer.consume(len);
+            let dealt = direct || self.queue_cut(csock, batch.psock, len, memory);
+            let state = &mut self.psocks[batch.psock.index()];
+            if dealt {
+                state.buffer.consume(len);
                 return;
             }
+            state.dealing.retract(len);
             batch.serving = None;
         }
     }
@@ -230,13 +241,14 @@ impl MuxState {
         let region = outside.memory.region(Region::Psock(psock));
         let want = missing + (state.window as usize).clamp(PEEK_LEAST, PEEK_MOST);
         let want = want.min(region.len().saturating_sub(state.buffer.len()));
+        let kept = state.buffer.len();
         let Some(room) = state.buffer.room(region, want).filter(|room| !room.is_empty()) else {
             return (0, true);
         };
         match outside.tcp.peek(psock, &mut region[room]) {
             Ok(n) if n > 0 => {
-                state.dealing = true;
-                in_order();
+                let start = state.buffer.filled().start;
+                state.dealing.begin(state.strp, state.taken, (start, kept, n));
                 state.buffer.fill(n);
                 return (n, n < want);
             }
@@ -259,12 +271,13 @@ impl MuxState {
         state.buffer.truncate_by(vain);
         let taken = peeked - vain;
         if taken > 0 {
+            state.dealing.take(taken);
             tcp.take(psock, taken);
+            state.taken = state.taken.saturating_add(taken as u64);
             let before = if vain > 0 { 0 } else { state.window };
             state.window = before.max((2 * taken).min(PEEK_MOST) as u32);
         }
-        in_order();
-        state.dealing = false;
+        state.dealing.end();
         taken
     }
 

@@ -146,6 +146,28 @@ impl Queue {
         self.buffer.filled().end - at
     }
 
+    /// Where in its region the queue begins.
+    pub(crate) fn start(&self) -> usize {
+        self.buffer.filled().start
+    }
+
+    /// Whether nothing is in it, no open message either.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Bytes of the messages that were taken out since the queue, which is not empty now, began at `start`; none when it
+    /// cannot have begun there.
+    pub(crate) fn gone_since(&self, region: &[u8], start: usize) -> Option<u64> {
+        let (mut at, mut gone) = (start, 0);
+        while at < self.start() {
+            let message = self.message_at(region, at)?;
+            gone += message.bytes.len() as u64;
+            at = message.bytes.end;
+        }
+        (at == self.start()).then_some(gone)
+    }
+
     /// None when what the record says is not all in the queue, or nothing: no message is empty.
     fn message_at(&self, region: &[u8], at: usize) -> Option<Message> {
         let record: &[u8; RECORD] = region.get(at..at + RECORD)?.try_into().ok()?;

@@ -2,17 +2,22 @@
 //!
 //! A process that dies with the mux's lock leaves any state between two stores of an operation. [`MuxState::repair`] makes
 //! it one that operations leave. So that it can, they keep an order (`in_order`): a message is taken out of where it was
-//! before it is put where it goes, what says that there is one is stored when the message is complete, and marks stand
-//! while bytes move in or out of TCP, which nobody can tell afterwards.
+//! before it is put where it goes, what says that there is one is stored when the message is complete, and while bytes move
+//! in or out of TCP, it is noted where they began: TCP tells how far they came (`transit`).
 //!
 //! | killed in the middle of | what comes of it |
 //! |---|---|
 //! | receiving a message, queueing it, or handing it to another csock | it is lost, or it is not; never is it there twice |
-//! | dealing out what was peeked of a psock | the psock receives no more, with EPIPE: what of it stands in TCP was dealt out, or was not |
-//! | writing to a psock | it is stopped for sending, with EPIPE, and the messages of that one write are lost: they may have gone out |
+//! | dealing out what was peeked of a psock | what was dealt out is taken out of TCP; the rest is read again |
+//! | writing queued messages to a psock | they are queued still but for what TCP has |
+//! | writing a message that is not queued | it went out or it did not; where TCP has only a part, the psock is stopped for sending, with EPIPE |
 //! | making a message | it is lost, with all parts of it |
 //! | moving a queue to the start of its region, over itself | the queue is lost |
 //! | closing or disabling a csock | as if it had come to its end |
+//!
+//! TCP does not tell of a connection that is closed, nor of one that the program itself reads or writes as well. Then a
+//! psock that was read receives no more, with EPIPE; one that was written to is stopped for sending, with EPIPE, and the
+//! messages of that one write are lost: they may have gone out.
 //!
 //! Lists are linked anew, reservations that are not mutual are dropped, and all is left to be done outside that a dead
 //! process may have taken upon itself: tokens, edges, sockets to read and to wait for. Of a state that is whole nothing
@@ -25,7 +30,7 @@ use crate::errno::EPIPE;
 use crate::id::{CsockId, Id, PsockId};
 use crate::list::Fifo;
 use crate::mux::{CSOCK, Csock, MuxState, PSOCK};
-use crate::outside::{Region, Regions};
+use crate::outside::{Outside, Region, Regions, Tcp};
 use crate::queue::{Queue, RECORD};
 use crate::transmit::{csock, psock};
 
@@ -35,13 +40,19 @@ const UNKNOWN: u32 = u32::MAX;
 /// What comes before is stored before what comes after, as far as the end of the process can tell.
 pub(crate) fn in_order() {
     compiler_fence(Ordering::SeqCst);
+    #[cfg(test)]
+    tests::may_be_killed();
 }
 
 impl MuxState {
-    /// Makes a state whole whose lock's owner died. To be called with the lock, before anything else.
-    pub fn repair<M: Regions>(&mut self, memory: &mut M) {
-        every().for_each(|psock| self.repair_stream(psock, memory));
-        every().for_each(|csock| self.repair_queues(csock, memory));
+    /// Makes a state whole whose lock's owner died. To be called with the lock, before anything else; and then
+    /// [`MuxState::write_stalled`].
+    pub fn repair<M: Regions, T: Tcp>(&mut self, outside: &mut Outside<'_, M, T>) {
+        every().for_each(|psock| self.repair_stream(psock, outside));
+        every().for_each(|csock| self.repair_queues(csock, outside.memory));
+        every().for_each(|psock| self.repair_write(psock, outside));
+        every().for_each(|csock| self.repair_sent(csock, outside.memory));
+        let memory = &mut *outside.memory;
         if self.held != Queue::EMPTY {
             self.held.repair_whole(memory.region(Region::Held));
         }
@@ -54,22 +65,22 @@ impl MuxState {
     }
 
     /// A psock's buffer and parser.
-    fn repair_stream<M: Regions>(&mut self, psock: PsockId, memory: &mut M) {
-        let state = &mut self.psocks[psock.index()];
+    fn repair_stream<M: Regions, T: Tcp>(&mut self, psock: PsockId, outside: &mut Outside<'_, M, T>) {
         if !self.attached.contains(psock) {
-            *state = PSOCK;
+            self.psocks[psock.index()] = PSOCK;
             return;
         }
-        let len = memory.region(Region::Psock(psock)).len();
+        let dealt = !self.psocks[psock.index()].dealing.under_way() || self.repair_dealing(psock, outside);
+        let state = &mut self.psocks[psock.index()];
+        let len = outside.memory.region(Region::Psock(psock)).len();
         state.buffer.repair(len);
         let longest = u32::try_from(len.saturating_sub(RECORD)).unwrap_or(u32::MAX);
         let sound = state.strp.repair(longest) && (state.ready == 0 || state.strp.taken() == 0);
         let kept = state.strp.taken().max(state.ready as usize);
-        if state.dealing || !sound || kept > state.buffer.len() {
+        if !dealt || !sound || kept > state.buffer.len() {
             state.strp.stop();
             (state.buffer, state.ready, state.posted) = (Buffer::EMPTY, 0, EPIPE);
-            in_order();
-            state.dealing = false;
+            state.dealing.end();
         } else {
             state.buffer.truncate_by(state.buffer.len() - kept);
         }
@@ -77,11 +88,17 @@ impl MuxState {
 
     /// A csock's messages, received and to be sent.
     fn repair_queues<M: Regions>(&mut self, csock: CsockId, memory: &mut M) {
-        let state = &mut self.csocks[csock.index()];
         if !self.open.contains(csock) {
+            if let Some(psock) = self.reserved_by(csock)
+                && !self.psocks[psock.index()].tx_stopped
+            {
+                self.abort(psock);
+                in_order();
+            }
             // What it had received goes to others yet.
-            *state = Csock { rx: state.rx, ..CSOCK };
+            self.csocks[csock.index()] = Csock { rx: self.csocks[csock.index()].rx, ..CSOCK };
         }
+        let state = &mut self.csocks[csock.index()];
         if state.rx != Queue::EMPTY {
             state.rx.repair_whole(memory.region(Region::Received(csock)));
         }
@@ -92,34 +109,61 @@ impl MuxState {
                 state.tx.retract(behind);
                 (state.open, state.open_len) = (false, 0);
             }
-            let head = state.tx.head(region).map_or(0, |head| head.bytes.len());
-            if state.writing > 0 || state.sent > 0 && state.sent as usize >= head {
-                state.sent = UNKNOWN;
-            }
-            while state.writing > 0 {
-                state.tx.pop(region);
-                in_order();
-                state.writing -= 1;
-            }
         }
-        state.writing = 0;
         if !state.open {
             state.open_len = 0;
         }
         state.low_water = state.low_water.max(u32::from(self.open.contains(csock)));
     }
 
+    /// A write under way. If nobody can tell how far it came, the psock is stopped, and the messages are lost.
+    fn repair_write<M: Regions, T: Tcp>(&mut self, psock: PsockId, outside: &mut Outside<'_, M, T>) {
+        let state = &self.psocks[psock.index()];
+        let linked = csock(state.tx_csock).filter(|&csock| self.reserved_by(csock) == Some(psock));
+        if !state.writing.under_way || linked.is_some() && !state.tx_stopped && self.repair_writing(psock, outside) {
+            return;
+        }
+        if !self.psocks[psock.index()].tx_stopped {
+            self.abort(psock);
+            in_order();
+        }
+        if let Some(csock) = linked {
+            let (state, region) = (&mut self.csocks[csock.index()], outside.memory.region(Region::ToSend(csock)));
+            while state.writing > 0 {
+                state.tx.pop(region);
+                in_order();
+                state.writing -= 1;
+            }
+        }
+        self.psocks[psock.index()].writing.end();
+    }
+
+    /// How much a psock has of a csock's first message.
+    fn repair_sent<M: Regions>(&mut self, csock: CsockId, memory: &mut M) {
+        let state = &mut self.csocks[csock.index()];
+        state.writing = 0;
+        if state.sent > 0 {
+            let head = state.tx.head(memory.region(Region::ToSend(csock)));
+            if head.is_none_or(|head| state.sent as usize >= head.bytes.len()) {
+                state.sent = UNKNOWN;
+            }
+        }
+    }
+
+    /// The psock that a csock has and that has it.
+    fn reserved_by(&self, csock: CsockId) -> Option<PsockId> {
+        psock(self.csocks[csock.index()].tx_psock).filter(|&psock| {
+            self.attached.contains(psock) && self.psocks[psock.index()].tx_csock == u16::from(csock.0) + 1
+        })
+    }
+
     /// What a csock has of a psock; it keeps it only if that has it too.
     fn repair_reservation(&mut self, csock: CsockId) {
         let state = &self.csocks[csock.index()];
         let (messages, sent) = (state.tx.messages, state.sent);
-        let psock = psock(state.tx_psock).filter(|&psock| {
-            self.attached.contains(psock) && self.psocks[psock.index()].tx_csock == u16::from(csock.0) + 1
-        });
-        let keeps = psock.is_some_and(|psock| {
-            let state = &self.psocks[psock.index()];
-            messages > 0 && sent != UNKNOWN && !state.writing && !state.tx_stopped
-        });
+        let psock = self.reserved_by(csock);
+        let keeps =
+            messages > 0 && sent != UNKNOWN && psock.is_some_and(|psock| !self.psocks[psock.index()].tx_stopped);
         if keeps {
             return;
         }
@@ -133,13 +177,8 @@ impl MuxState {
         (state.tx_psock, state.sent) = (0, 0);
     }
 
-    /// The other side of that. A psock that was being written to is stopped.
+    /// The other side of that.
     fn repair_reserved(&mut self, psock: PsockId) {
-        if self.psocks[psock.index()].writing && !self.psocks[psock.index()].tx_stopped {
-            self.abort(psock);
-            in_order();
-        }
-        self.psocks[psock.index()].writing = false;
         let state = &self.psocks[psock.index()];
         let mutual =
             csock(state.tx_csock).is_some_and(|csock| self.csocks[csock.index()].tx_psock == u16::from(psock.0) + 1);

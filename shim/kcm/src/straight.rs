@@ -10,7 +10,6 @@ use crate::id::{CsockId, PsockId};
 use crate::mux::MuxState;
 use crate::outside::{Outside, Region, Regions, Tcp};
 use crate::queue::RECORD;
-use crate::repair::in_order;
 use crate::send::MSG_BATCH;
 
 /// The bytes of one call, wherever they are: the program's `iovec`s, which nobody has looked at yet.
@@ -76,8 +75,7 @@ impl MuxState {
             let psock = self.reserve(csock)?;
             let to = &mut self.psocks[psock.index()];
             let failed = core::mem::take(&mut to.posted) != 0;
-            to.writing = true;
-            in_order();
+            to.writing.begin_straight(to.given, len);
             let written = if failed { Err(EPIPE) } else { source.write(psock, outside.tcp) };
             let result = match written {
                 Err(EFAULT) => Err(EFAULT),
@@ -86,8 +84,7 @@ impl MuxState {
                 Ok(sent) if sent > 0 => self.store(csock, (len, sent), outside.memory, source),
                 Ok(_) | Err(_) => {
                     self.abort(psock);
-                    in_order();
-                    self.psocks[psock.index()].writing = false;
+                    self.psocks[psock.index()].writing.end();
                     self.retry(csock, psock);
                     continue;
                 }
@@ -122,6 +119,7 @@ impl MuxState {
     fn end_straight(&mut self, csock: CsockId, psock: PsockId, (len, sent): (usize, usize), taken: bool) {
         let (from, to) = (&mut self.csocks[csock.index()], &mut self.psocks[psock.index()]);
         to.stats.tx_bytes += sent as u64;
+        to.given = to.given.saturating_add(sent as u64);
         if taken {
             from.wait_more = false;
             from.stats.tx_bytes += len as u64;
@@ -137,8 +135,7 @@ impl MuxState {
         } else if sent > 0 {
             self.abort(psock);
         }
-        in_order();
-        self.psocks[psock.index()].writing = false;
+        self.psocks[psock.index()].writing.end();
         if !stalled {
             self.unreserve(csock, psock);
         }

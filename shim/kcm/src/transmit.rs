@@ -45,6 +45,15 @@ impl MuxState {
         self.write_all(outside);
     }
 
+    /// [`MuxState::writable`] for all that are stalled, whether TCP has room or not: after a repair nobody tells.
+    pub fn write_stalled<M: Regions, T: Tcp>(&mut self, outside: &mut Outside<'_, M, T>) {
+        for psock in self.attached.iter() {
+            if self.stalled(psock) {
+                self.writable(psock, outside);
+            }
+        }
+    }
+
     /// Whether somebody waits until this psock's TCP socket can be written to.
     pub fn stalled(&self, psock: PsockId) -> bool {
         self.psocks[psock.index()].stalled
@@ -132,7 +141,8 @@ impl MuxState {
                 return Written::Failed;
             }
             let count = from.tx.messages.min(GATHERED as u32) as u16;
-            (from.writing, to.writing) = (count, true);
+            to.writing.begin(to.given.wrapping_sub(u64::from(from.sent)), from.tx.start());
+            from.writing = count;
             in_order();
             let written = match count {
                 1 => gather::<1, T>(from, region, psock, outside.tcp),
@@ -143,7 +153,8 @@ impl MuxState {
                 account(from, to, sent, region);
             }
             in_order();
-            (from.writing, to.writing) = (0, false);
+            from.writing = 0;
+            to.writing.end();
             match written {
                 Err(EAGAIN) => return Written::Stalled,
                 Ok(0) | Err(_) => return Written::Failed,
@@ -216,6 +227,7 @@ fn gather<const N: usize, T: Tcp>(from: &Csock, region: &[u8], psock: PsockId, t
 /// `sent` bytes more have left.
 fn account(from: &mut Csock, to: &mut Psock, sent: usize, region: &[u8]) {
     to.stats.tx_bytes += sent as u64;
+    to.given = to.given.saturating_add(sent as u64);
     from.sent += sent as u32;
     while let Some(head) = from.tx.head(region)
         && from.sent as usize >= head.bytes.len()

@@ -92,3 +92,47 @@ pub fn taken(fd: Fd) -> Option<u64> {
         }
     }
 }
+
+/// How far the stream was read, in bytes since some fixed place of it, while nobody reads: what arrived less what stands
+/// in the receive queue. A FIN does not count. `None` where the kernel does not tell: when the connection is closed (then
+/// nobody knows whether a FIN was counted), and while there is urgent data, at which SIOCINQ stops counting.
+pub fn read_position(fd: Fd) -> Option<u64> {
+    let (info, queued) = steady(fd, libc::FIONREAD, |info| info.tcpi_bytes_received)?;
+    let fins = match info.tcpi_state {
+        state::SYN_SENT | state::ESTABLISHED | state::FIN_WAIT1 | state::FIN_WAIT2 => 0,
+        state::CLOSE_WAIT | state::LAST_ACK | state::CLOSING => 1,
+        _ => return None,
+    };
+    let position = info.tcpi_bytes_received.checked_sub(queued + fins)?;
+    (call::poll_now(fd, libc::POLLPRI) & libc::POLLPRI == 0).then_some(position)
+}
+
+/// How far the stream was written, in bytes since some fixed place of it, while nobody writes: what was acknowledged and
+/// what is queued, sent or not. `None` where the kernel does not tell: when the connection cannot be written to (a FIN is
+/// queued as a byte).
+pub fn write_position(fd: Fd) -> Option<u64> {
+    let (info, queued) = steady(fd, libc::TIOCOUTQ, |info| info.tcpi_bytes_acked)?;
+    match info.tcpi_state {
+        // The SYN will count as acknowledged.
+        state::SYN_SENT => Some(1),
+        state::ESTABLISHED | state::CLOSE_WAIT => Some(info.tcpi_bytes_acked + queued),
+        _ => None,
+    }
+}
+
+/// The answer of an ioctl that counts bytes in a queue, and what TCP tells beside it, with the same `count` before and
+/// after: as what the queue gains or loses is counted there, both are of one moment. It comes to that, for nobody takes
+/// what arrives, or adds to what is acknowledged, so that there is an end to either.
+fn steady(fd: Fd, queue: libc::c_ulong, count: impl Fn(&libc::tcp_info) -> u64) -> Option<(libc::tcp_info, u64)> {
+    let counted = core::mem::offset_of!(libc::tcp_info, tcpi_bytes_received) + 8;
+    let (mut before, len) = info(fd).ok()?;
+    while len >= counted {
+        let queued = call::int_ioctl(fd, queue).ok()?;
+        let (after, _) = info(fd).ok()?;
+        if count(&before) == count(&after) {
+            return Some((after, u64::try_from(queued).ok()?));
+        }
+        before = after;
+    }
+    None
+}

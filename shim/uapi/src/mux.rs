@@ -80,6 +80,10 @@ pub struct MuxHeader {
     pub passed: AtomicU32,
     /// Counts changes of who belongs to it.
     pub members: AtomicU32,
+    /// Whether the lock's owner died, and nobody has repaired the state since.
+    pub needs_repair: AtomicU32,
+    #[doc(hidden)]
+    pub _unused: AtomicU32,
     /// Room for a lock (`pthread_mutex_t`).
     pub lock: [AtomicU64; 8],
     /// Csocks, by bits, whose messages were flushed by a process that cannot tell of it: one that has their end does.

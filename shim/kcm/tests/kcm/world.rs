@@ -27,7 +27,8 @@ pub struct Fuse(pub Rc<Cell<u32>>);
 pub struct Killed;
 
 impl Fuse {
-    fn burn(&self) {
+    /// One call out of the core.
+    pub fn burn(&self) {
         if self.0.get() > 0 {
             self.0.set(self.0.get() - 1);
             if self.0.get() == 0 {
@@ -66,6 +67,10 @@ pub struct Wire {
     /// Bytes of them that have come, and those that the last peek has shown.
     come: usize,
     peeked: usize,
+    /// Bytes that were read and written ever, and whether it tells.
+    pub read: u64,
+    pub wrote: u64,
+    pub tells: bool,
     /// Peeks, and the bytes that they copied.
     pub peeks: usize,
     pub copied: usize,
@@ -90,6 +95,9 @@ impl Wire {
             piece: usize::MAX,
             come: 0,
             peeked: 0,
+            read: 1000,
+            wrote: 2000,
+            tells: true,
             peeks: 0,
             copied: 0,
             end: None,
@@ -135,6 +143,7 @@ impl Tcp for Wires {
         let wire = self.of(psock);
         assert!((1..=wire.peeked).contains(&n), "{n} of {} that were shown", wire.peeked);
         wire.incoming.drain(..n);
+        wire.read += n as u64;
         wire.come -= n;
         wire.peeked = 0;
         self.1.burn();
@@ -143,6 +152,7 @@ impl Tcp for Wires {
     fn available(&mut self, psock: PsockId) -> usize {
         let wire = self.of(psock);
         wire.come = wire.incoming.len().min(wire.come.saturating_add(wire.piece));
+        wire.peeked = wire.come;
         wire.come
     }
 
@@ -160,8 +170,19 @@ impl Tcp for Wires {
         }
         wire.room -= n;
         wire.written.extend(&all[..n]);
+        wire.wrote += n as u64;
         self.1.burn();
         Ok(n)
+    }
+
+    fn read_position(&mut self, psock: PsockId) -> Option<u64> {
+        let wire = self.of(psock);
+        wire.tells.then_some(wire.read)
+    }
+
+    fn write_position(&mut self, psock: PsockId) -> Option<u64> {
+        let wire = self.of(psock);
+        wire.tells.then_some(wire.wrote)
     }
 
     fn receive_limit(&mut self, psock: PsockId) -> u32 {
@@ -246,6 +267,11 @@ impl World {
 
     pub fn outside(&mut self) -> (&mut MuxState, Outside<'_, Memory, Wires>) {
         (&mut self.mux, Outside { memory: &mut self.memory, tcp: &mut self.tcp })
+    }
+
+    pub fn repair(&mut self) {
+        let (mux, mut outside) = self.outside();
+        mux.repair(&mut outside);
     }
 
     pub fn open(&mut self, kind: Kind) -> CsockId {
@@ -395,6 +421,7 @@ impl World {
     pub fn read_raw(&mut self, psock: PsockId) -> Vec<u8> {
         let wire = self.tcp.of(psock);
         wire.come = 0;
+        wire.read += wire.incoming.len() as u64;
         wire.incoming.drain(..).collect()
     }
 }

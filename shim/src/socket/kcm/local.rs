@@ -3,7 +3,6 @@
 use super::lower::{self, News};
 use crate::process;
 use crate::socket::file::OpenFile;
-use preloop_kcm::Set;
 use preloop_kcm::errno::Errno as CoreErrno;
 use preloop_kcm::id::{CsockId, PLACES, PsockId};
 use preloop_kcm::outside::Tcp;
@@ -56,8 +55,6 @@ struct Psock {
 pub struct Local {
     /// The epoll set of all that happens below the mux.
     pub set: Fd,
-    /// Psocks to be pulled once more, whatever TCP says.
-    pub again: Set<PsockId>,
     /// Some message had an assembly time-out.
     pub has_deadlines: bool,
     /// `MuxHeader::members`, when this was last brought up to date.
@@ -90,7 +87,6 @@ impl Local {
     pub fn new() -> Result<Self, Errno> {
         Ok(Self {
             set: make_set()?,
-            again: Set::EMPTY,
             has_deadlines: false,
             members: 0,
             timer: -1,
@@ -309,6 +305,14 @@ impl Local {
         }
     }
 
+    /// Takes a csock's tokens off, however many there are: who sent one may have been killed before it was counted.
+    pub fn recount(&self, csock: CsockId, entry: &CsockEntry) {
+        if self.ends(csock).is_some_and(|ends| ends.own >= 0) {
+            entry.tokens.store(u32::MAX, Ordering::Relaxed);
+            self.hush(csock, entry);
+        }
+    }
+
     /// Tells of a flush: those who sleep until then, and epoll sets that want to see the edge of EPOLLOUT, which the kernel
     /// makes of a packet's being taken. False where only a process that has the socket could.
     pub fn tell_flushed(&self, csock: CsockId, entry: &CsockEntry) -> bool {
@@ -380,6 +384,14 @@ impl Tcp for Local {
 
     fn write(&mut self, psock: PsockId, parts: &[&[u8]]) -> Result<usize, CoreErrno> {
         call::send_parts(self.to_write(psock)?, parts, 0).map_err(core_errno)
+    }
+
+    fn read_position(&mut self, psock: PsockId) -> Option<u64> {
+        tcp::read_position(self.tcp(psock)?)
+    }
+
+    fn write_position(&mut self, psock: PsockId) -> Option<u64> {
+        tcp::write_position(self.tcp(psock)?)
     }
 
     fn receive_limit(&mut self, psock: PsockId) -> u32 {

@@ -256,9 +256,23 @@ impl Mux {
         let inside = Inside::begin().ok_or(Errno::EAGAIN)?;
         let locked = lock(&self.memory);
         let mut entered = Entered { local: self.local(), locked, mux: self, _inside: inside, news: News::default() };
+        let needs_repair = self.header().needs_repair.swap(0, Ordering::AcqRel) != 0;
         let members = self.header().members.load(Ordering::Acquire);
-        if core::mem::replace(&mut entered.local.members, members) != members {
+        // For a repair all TCP sockets have to be there, to be asked how far the dead one had come with them.
+        if core::mem::replace(&mut entered.local.members, members) != members || needs_repair {
             share::sync(&mut entered);
+        }
+        if needs_repair {
+            entered.with(|state, outside| {
+                state.repair(outside);
+                state.write_stalled(outside);
+            });
+            for csock in entered.state().csocks().iter() {
+                entered.local.recount(csock, self.csock(csock));
+            }
+            crate::log::debug_kcm(format_args!("mux {}: a process was killed inside", self.number));
+            // It had no time to say what it had changed.
+            self.members_changed();
         }
         for csock in self.take_left() {
             super::csock::let_go(&mut entered, csock);
@@ -270,8 +284,7 @@ impl Mux {
     pub fn serve(self: &Arc<Self>) {
         let Ok(mut entered) = self.enter() else { return };
         entered.serve(None, &mut NoSink);
-        let again = core::mem::replace(&mut entered.local.again, Set::EMPTY);
-        for psock in again.iter() {
+        for psock in entered.state().unread().iter() {
             entered.pull(psock, None, &mut NoSink);
         }
     }
@@ -309,12 +322,11 @@ impl Mux {
     }
 }
 
-/// The lock, and a state that is whole.
+/// The lock. That its owner died is left for who enters next: for a repair TCP has to be asked.
 fn lock(memory: &MuxMemory) -> Locked<'_> {
-    let mut locked = memory.lock();
+    let locked = memory.lock();
     if locked.owner_died() {
-        let (state, mut memory) = locked.parts();
-        state.repair(&mut memory);
+        memory.header().needs_repair.store(1, Ordering::Release);
     }
     locked
 }
@@ -396,10 +408,7 @@ impl Entered<'_> {
     /// Reads a psock, for a call that waits on a csock with its buffers, or for nobody.
     pub fn pull<S: Sink>(&mut self, psock: PsockId, csock: Option<CsockId>, sink: &mut S) {
         let now = clock::now();
-        let more = self.with(|state, outside| state.pull(psock, Caller { csock, sink, now }, outside));
-        if more {
-            self.local.again.insert(psock);
-        }
+        self.with(|state, outside| state.pull(psock, Caller { csock, sink, now }, outside));
     }
 
     /// Reads the psocks that had no receiver for a message and now have one, for a call that waits on a csock.
@@ -521,7 +530,7 @@ impl Entered<'_> {
         let may_be_one = self.local.has_deadlines || self.mux.is_shared();
         let deadline = if may_be_one { self.state().next_deadline() } else { None };
         self.local.set_deadline(deadline.unwrap_or(0), Source::Timer.to_bits());
-        if !self.local.again.is_empty() {
+        if !self.state().unread().is_empty() {
             self.mux.kick();
         }
     }

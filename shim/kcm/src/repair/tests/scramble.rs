@@ -34,12 +34,11 @@ proptest! {
         for psock in 0..=255 {
             run.world.tcp.0.entry(psock).or_insert_with(Wire::new);
         }
-        let World { mux, memory, .. } = &mut run.world;
-        scramble(mux, memory, random(seed));
-        mux.repair(memory);
-        let once = mux.clone();
-        mux.repair(memory);
-        assert_same(&once, mux);
+        scramble(&mut run.world.mux, &mut run.world.memory, random(seed));
+        run.world.repair();
+        let once = run.world.mux.clone();
+        run.world.repair();
+        assert_same(&once, &run.world.mux);
         run.world.tokens.clear();
         run.world.settle();
         after.iter().for_each(|op| operate(&mut run.world, op));
@@ -63,7 +62,7 @@ fn scramble(mux: &mut MuxState, memory: &mut Memory, mut random: impl FnMut() ->
     for _ in 0..1 + random() % 100 {
         let at = random() as u8;
         let (csock, psock) = (&mut mux.csocks[usize::from(at)], &mut mux.psocks[usize::from(at)]);
-        match random() % 24 {
+        match random() % 25 {
             0 => csock.rx.scramble(&mut random),
             1 => csock.tx.scramble(&mut random),
             2 => csock.sent = random() as u32,
@@ -82,7 +81,9 @@ fn scramble(mux: &mut MuxState, memory: &mut Memory, mut random: impl FnMut() ->
                 (psock.stalled, psock.ended, psock.tx_stopped) =
                     (random() & 1 == 0, random() & 1 == 0, random() & 1 == 0)
             }
-            14 => (psock.dealing, psock.writing) = (random() & 1 == 0, random() & 1 == 0),
+            14 if random() & 1 == 0 => psock.dealing.scramble(&mut random),
+            14 => psock.writing.scramble(&mut random),
+            23 => (psock.taken, psock.given) = (random(), random()),
             15 => (psock.stats.rx_msgs, psock.saved.rx_msgs, psock.window) = (random(), random(), random() as u32),
             16 => mux.receivers.scramble(&mut random),
             17 => mux.senders.scramble(&mut random),
