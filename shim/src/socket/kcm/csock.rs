@@ -85,7 +85,7 @@ fn add(mux: &Arc<Mux>, kind: Kind, flags: i32) -> Result<Fd, Errno> {
     let size = |name| call::int_option(fd.fd(), libc::SOL_SOCKET, name).map(|bytes| bytes.max(0) as u32);
     let options = Options { kind, receive_buffer: size(libc::SO_RCVBUF)?, send_buffer: size(libc::SO_SNDBUF)? };
     let mut entered = mux.enter()?;
-    let id = entered.with(|state, outside| state.open(options, outside.memory)).map_err(Errno::new)?;
+    let id = entered.state().next_csock().ok_or(Errno::ENFILE)?;
     let ends = Ends { own: process::adopt(own), far: process::adopt(far) };
     let entry = mux.csock(id);
     let generation = entry.generation.fetch_add(1, Ordering::AcqRel) + 1;
@@ -93,9 +93,13 @@ fn add(mux: &Arc<Mux>, kind: Kind, flags: i32) -> Result<Fd, Errno> {
         count.store(0, Ordering::Relaxed);
     }
     entered.local.add_ends(id, ends, generation);
-    let watched = entered.watch_far_end(id, ends.far);
-    if let Err(error) = watched.and_then(|()| share::put_csock(mux, id, ends.far, generation)) {
-        close(&mut entered, id);
+    // Before it is there: if this process is killed now, its siblings find the far end, which hangs up.
+    let ready = entered
+        .watch_far_end(id, ends.far)
+        .and_then(|()| share::put_csock(mux, id, ends.far, generation))
+        .and_then(|()| entered.with(|state, outside| state.open(options, outside.memory)).map_err(Errno::new));
+    if let Err(error) = ready {
+        entered.local.forget_ends(id);
         return Err(error);
     }
     mux.members_changed();
@@ -113,17 +117,18 @@ pub fn known(mux: &Arc<Mux>, id: CsockId, kind: Kind, ends: Ends) -> Sock {
 /// Takes a csock out of its mux, and with the last one all psocks.
 fn close(entered: &mut Entered<'_>, csock: CsockId) {
     let mux = entered.mux();
-    let generation = mux.csock(csock).generation.fetch_add(1, Ordering::AcqRel);
-    entered.local.forget_ends(csock);
-    if let Some(vault) = mux.vault() {
-        vault.remove(Member::Csock(csock, generation));
-    }
+    // First: if this process is killed later, its siblings still know a far end that has hung up.
     let last = entered.with(|state, outside| {
         let last = state.close(csock, outside);
         outside.memory.release(Region::Received(csock));
         outside.memory.release(Region::ToSend(csock));
         last
     });
+    let generation = mux.csock(csock).generation.fetch_add(1, Ordering::AcqRel);
+    entered.local.forget_ends(csock);
+    if let Some(vault) = mux.vault() {
+        vault.remove(Member::Csock(csock, generation));
+    }
     if last == Ok(true) {
         for psock in entered.state().psocks().iter() {
             let _ = super::psock::take_away(entered, psock);
