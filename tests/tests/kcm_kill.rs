@@ -1,0 +1,29 @@
+//! Workers that share a mux are killed at random moments under load, and replaced (`kcm/killed.c`): their siblings'
+//! connections live on, nothing comes twice, and no more is lost than one message of a kill.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use preloop_tests::programs;
+use preloop_tests::scene::Scene;
+use preloop_tests::world::World;
+
+/// How long workers are killed. By hand: `kcm_run -p u32be@0+4 killed 30`.
+const SECONDS: &str = "3";
+
+#[test]
+fn connections_outlive_workers() -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kcm/killed.c");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("killed");
+    let mut cc = Command::new(programs::find("cc")?);
+    cc.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread -o".split(' ')).arg(&program).arg(source);
+    let output = cc.output().context("starting cc")?;
+    ensure!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr));
+    let scene = Scene::new(World::Both, LIMIT)?;
+    let launch = scene.client("env").args(["PRELOOP_SERVES=kcm", "KCM_PARSER=u32be@0+4"]);
+    launch.arg(&program).arg(SECONDS).run()?;
+    Ok(())
+}
