@@ -42,7 +42,7 @@ enum phase { flowing, quiet, finishing, ended };
 
 static struct shared {
     atomic_int phase, broken;
-    atomic_uint sent[connections], came[connections], answers[connections], kills;
+    atomic_uint sent[connections], came[connections], answers[connections];
     /* What a worker is receiving into, or has received and not counted yet. */
     struct message slots[workers];
     atomic_uchar received[connections][most], answered[connections][most];
@@ -152,9 +152,15 @@ static void be_peer(void)
     uint32_t number = 0;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     pthread_create(&reader, NULL, read_answers, NULL);
-    for (; shared->phase == flowing; pause_for(200))
-        while (number < shared->came[peer_number] + shared->kills + under_way && number < most - last_round)
+    /* TCP sockets that are full are another matter: a worker that dies with a part of a message stops its connection. */
+    for (unsigned quiet_rounds = 0, came = 0, lost = 0; shared->phase == flowing; pause_for(200)) {
+        quiet_rounds = came == shared->came[peer_number] ? quiet_rounds + 1 : 0;
+        came = shared->came[peer_number];
+        if (quiet_rounds == 200)
+            lost = number - came;
+        while (number < came + lost + under_way && number < most - last_round)
             send_request(number++);
+    }
     while (shared->phase < finishing)
         pause_for(1000);
     for (int i = 0; i < last_round; i++)
@@ -274,7 +280,7 @@ static unsigned kill_workers(int kcm, pid_t pids[workers], double until)
         pause_for(rand() % 6000);
         kill(pids[place], kills % 4 == 3 ? SIGTERM : SIGKILL);
         bury(pids[place], place);
-        shared->kills = ++kills;
+        kills++;
         pids[place] = start_worker(kcm, place);
     }
     return kills;

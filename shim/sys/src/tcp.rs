@@ -136,3 +136,45 @@ fn steady(fd: Fd, queue: libc::c_ulong, count: impl Fn(&libc::tcp_info) -> u64) 
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{read_position, write_position};
+    use crate::call;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+
+    fn pair() -> std::io::Result<[TcpStream; 2]> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let active = TcpStream::connect(listener.local_addr()?)?;
+        Ok([active, listener.accept()?.0])
+    }
+
+    #[test]
+    fn positions_count_what_passed_and_no_fin() -> std::io::Result<()> {
+        let [mut a, mut b] = pair()?;
+        let ends = |a: &TcpStream, b: &TcpStream| [write_position(a.as_raw_fd()), read_position(b.as_raw_fd())];
+        let [Some(written), Some(read)] = ends(&a, &b) else { panic!("TCP does not tell") };
+        a.write_all(&[b'.'; 1000])?;
+        assert_eq!(ends(&a, &b), [Some(written + 1000), Some(read)]);
+        let mut some = [0; 400];
+        b.read_exact(&mut some)?;
+        assert_eq!(ends(&a, &b), [Some(written + 1000), Some(read + 400)]);
+        a.shutdown(Shutdown::Write)?;
+        assert_eq!(ends(&a, &b), [None, Some(read + 400)]);
+        let mut rest = Vec::new();
+        b.read_to_end(&mut rest)?;
+        assert_eq!(ends(&a, &b), [None, Some(read + 1000)]);
+        assert!(write_position(b.as_raw_fd()).is_some(), "the other direction is open");
+        Ok(())
+    }
+
+    #[test]
+    fn with_urgent_data_nobody_knows() -> std::io::Result<()> {
+        let [a, b] = pair()?;
+        assert_eq!(call::send(a.as_raw_fd(), b"urgent", libc::MSG_OOB), Ok(6));
+        assert_eq!(read_position(b.as_raw_fd()), None);
+        Ok(())
+    }
+}
