@@ -126,7 +126,10 @@ pub fn write_position(fd: Fd) -> Option<u64> {
 fn steady(fd: Fd, queue: libc::c_ulong, count: impl Fn(&libc::tcp_info) -> u64) -> Option<(libc::tcp_info, u64)> {
     let counted = core::mem::offset_of!(libc::tcp_info, tcpi_bytes_received) + 8;
     let (mut before, len) = info(fd).ok()?;
-    while len >= counted {
+    if len < counted {
+        return None;
+    }
+    loop {
         let queued = call::int_ioctl(fd, queue).ok()?;
         let (after, _) = info(fd).ok()?;
         if count(&before) == count(&after) {
@@ -134,7 +137,6 @@ fn steady(fd: Fd, queue: libc::c_ulong, count: impl Fn(&libc::tcp_info) -> u64) 
         }
         before = after;
     }
-    None
 }
 
 #[cfg(test)]
