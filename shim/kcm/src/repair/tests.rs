@@ -24,6 +24,13 @@ pub(super) fn may_be_killed() {
     fuse.burn();
 }
 
+impl World {
+    fn repair(&mut self) {
+        let (mux, mut outside) = self.outside();
+        mux.repair(&mut outside);
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     /// So many messages come, and a part of another.

@@ -269,11 +269,6 @@ impl World {
         (&mut self.mux, Outside { memory: &mut self.memory, tcp: &mut self.tcp })
     }
 
-    pub fn repair(&mut self) {
-        let (mux, mut outside) = self.outside();
-        mux.repair(&mut outside);
-    }
-
     pub fn open(&mut self, kind: Kind) -> CsockId {
         let options = Options { kind, receive_buffer: BUFFER, send_buffer: BUFFER };
         let csock = self.mux.open(options, &mut self.memory).expect("there is a place");
