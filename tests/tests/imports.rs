@@ -30,7 +30,7 @@ const FUNCTIONS: &str = "
 const LEFT_ALONE: [(&str, &str); 5] = [
     ("pread pread64 pwrite pwrite64 preadv preadv64 pwritev pwritev64 __pread_chk __pread64_chk", "ESPIPE on a socket"),
     ("tee vmsplice copy_file_range", "refuse sockets"),
-    ("socketpair bind getsockname getpeername sockatmark isfdtype fstat fstat64", "the kernel's socket knows"),
+    ("sockatmark isfdtype fstat fstat64", "the kernel's socket knows"),
     ("system popen clone _Fork", "LIMITS: children that are not counted"),
     ("quick_exit", "at_quick_exit(3) tells"),
 ];

@@ -3,7 +3,7 @@
 use super::answer;
 use crate::socket::file::OpenFile;
 use crate::socket::kcm::csock::{self, Sock};
-use crate::socket::kcm::{lower, options, psock};
+use crate::socket::kcm::{lower, options, psock, registry};
 use core::ffi::{c_int, c_ulong, c_void};
 use libc::{SOL_SOCKET, sockaddr, socklen_t};
 use preloop_sys::probe::{self, Access};
@@ -122,12 +122,19 @@ pub unsafe fn ioctl(sock: &Sock, request: c_ulong, argument: *mut c_void) -> Opt
     })
 }
 
-/// SO_ERROR of a TCP socket that is or was attached to a mux: KCM may have posted one over the kernel's.
+/// SO_ERROR of a TCP socket that is or was attached to a mux: KCM may have posted one over the kernel's. `file` is the
+/// socket, if this process knows it.
 ///
 /// # Safety
 /// The kernel has written its error there, `len` bytes of an `int`.
-pub unsafe fn add_posted_error(file: &OpenFile, value: *mut c_void, len: socklen_t) {
-    if let Some(error) = lower::take_error(file) {
+pub unsafe fn add_posted_error(fd: c_int, file: Option<&OpenFile>, value: *mut c_void, len: socklen_t) {
+    let error = match file {
+        Some(file) if file.concerns_kcm() => lower::take_error(file),
+        // One that a process attached which shares a mux with this one.
+        _ if registry::any() => psock::take_error(fd),
+        _ => None,
+    };
+    if let Some(error) = error {
         let bytes = error.into_raw().to_ne_bytes();
         // SAFETY: the caller's.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), value.cast(), bytes.len().min(len as usize)) };

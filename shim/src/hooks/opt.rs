@@ -65,12 +65,9 @@ pub unsafe extern "C" fn getsockopt(
     }
     // SAFETY: the program's own call.
     let done = unsafe { real::getsockopt(fd, level, name, value, len) };
-    if done == 0
-        && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR)
-        && let Some(file) = file.as_ref().filter(|file| file.concerns_kcm())
-    {
+    if done == 0 && (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
         // SAFETY: the kernel wrote `*len` bytes there.
-        unsafe { kcm::add_posted_error(file, value, *len) };
+        unsafe { kcm::add_posted_error(fd, file.as_deref(), value, *len) };
     }
     let asks_domain = (level, name) == (libc::SOL_SOCKET, libc::SO_DOMAIN);
     // SAFETY: the kernel wrote `*len` bytes there.

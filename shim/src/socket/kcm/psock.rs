@@ -114,6 +114,14 @@ fn find(mux: &Mux, cookie: u64) -> Option<PsockId> {
     found.next().map(|(_, n)| PsockId(n))
 }
 
+/// Takes the error off that is posted on a TCP socket which this process knows by its mux alone: none if there is none.
+pub fn take_error(fd: Fd) -> Option<Errno> {
+    let cookie = call::cookie(fd).ok()?;
+    let (mux, psock) = registry::all().into_iter().find_map(|mux| find(&mux, cookie).map(|psock| (mux, psock)))?;
+    let error = mux.enter().ok()?.state().take_error(psock);
+    (error != 0).then(|| Errno::new(error))
+}
+
 /// SIOCKCMUNATTACH.
 ///
 /// # Errors
