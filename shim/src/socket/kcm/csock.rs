@@ -1,7 +1,8 @@
 //! KCM sockets: made, cloned, closed.
 
+use super::entered::Entered;
 use super::local::Ends;
-use super::mux::{Entered, Mux};
+use super::mux::Mux;
 use super::vault::Member;
 use super::{registry, share};
 use crate::fdtable;

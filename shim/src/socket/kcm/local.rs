@@ -1,18 +1,14 @@
-//! This process's descriptors of a mux, and the core's view of TCP through them.
+//! This process's descriptors of a mux.
 
 use super::lower::{self, News};
 use crate::process;
 use crate::socket::file::OpenFile;
 use preloop_kcm::errno::Errno as CoreErrno;
 use preloop_kcm::id::{CsockId, PLACES, PsockId};
-use preloop_kcm::outside::Tcp;
-use preloop_kcm::straight::Source;
-use preloop_parsers::{Fields, Program, Verdict};
-use preloop_shm::copy::Buffers;
+use preloop_parsers::Program;
 use preloop_shm::counted::Counted;
-use preloop_sys::probe::Access;
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, Fd, call, tcp};
+use preloop_sys::{Errno, Fd, call};
 use preloop_uapi::mux::{CsockEntry, PsockEntry};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
@@ -68,15 +64,6 @@ pub struct Local {
 
 fn make_set() -> Result<Fd, Errno> {
     Ok(process::adopt(Inner::from_raw(call::epoll_create()?).move_high()))
-}
-
-/// Whether nothing comes any more.
-fn has_ended(fd: Fd) -> bool {
-    tcp::state_of(fd).is_ok_and(|state| state == tcp::state::CLOSE || tcp::state::has_fin(state))
-}
-
-fn core_errno(errno: Errno) -> CoreErrno {
-    errno.into_raw()
 }
 
 impl Local {
@@ -270,6 +257,11 @@ impl Local {
         self.psocks[usize::from(psock.0)].as_ref()
     }
 
+    /// The program of a psock.
+    pub fn program(&self, psock: PsockId) -> Option<&Program> {
+        Some(&self.psock(psock)?.program)
+    }
+
     /// A psock's TCP socket.
     pub fn tcp(&self, psock: PsockId) -> Option<Fd> {
         Some(self.psock(psock)?.fd)
@@ -277,7 +269,7 @@ impl Local {
 
     /// A psock's TCP socket, to be written to. It fails if an error of an earlier attachment is posted on it, of which the
     /// core does not know.
-    fn to_write(&self, psock: PsockId) -> Result<Fd, CoreErrno> {
+    pub fn to_write(&self, psock: PsockId) -> Result<Fd, CoreErrno> {
         let psock = self.psock(psock).ok_or(preloop_kcm::errno::EAGAIN)?;
         let failed = psock.file.as_ref().is_some_and(|file| file.sock.posted.swap(0, Ordering::AcqRel) != 0);
         if failed { Err(preloop_kcm::errno::EPIPE) } else { Ok(psock.fd) }
@@ -331,87 +323,5 @@ impl Local {
             let _ = call::recv(ends.far, &mut [], libc::MSG_DONTWAIT);
         }
         true
-    }
-}
-
-/// The buffers of a call that sends.
-#[derive(Debug)]
-pub struct Gathered<'a>(pub Buffers<'a>);
-
-impl Source<Local> for Gathered<'_> {
-    fn write(&mut self, psock: PsockId, tcp: &mut Local) -> Result<usize, CoreErrno> {
-        let fd = tcp.to_write(psock)?;
-        // The kernel would send what stands before a bad address.
-        if !self.0.allow(Access::Read, self.0.len()) {
-            return Err(preloop_kcm::errno::EFAULT);
-        }
-        self.0.send(fd, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map_err(core_errno)
-    }
-
-    fn copy(&mut self, into: &mut [u8]) -> Result<(), CoreErrno> {
-        if !self.0.allow(Access::Read, into.len()) {
-            return Err(preloop_kcm::errno::EFAULT);
-        }
-        self.0.gather(0, into);
-        Ok(())
-    }
-}
-
-impl Tcp for Local {
-    fn peek(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, CoreErrno> {
-        let Some(psock) = self.psock(psock) else { return Err(preloop_kcm::errno::EAGAIN) };
-        match call::recv(psock.fd, into, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
-            // The program has shut this direction down: bytes that come nevertheless are received.
-            Ok(0) if !into.is_empty() && !has_ended(psock.fd) => Err(preloop_kcm::errno::EAGAIN),
-            peeked => peeked.map_err(core_errno),
-        }
-    }
-
-    fn take(&mut self, psock: PsockId, mut n: usize) {
-        let Some(psock) = self.psock(psock) else { return };
-        while n > 0 {
-            match call::discard(psock.fd, n) {
-                Ok(taken) if taken > 0 => n -= taken.min(n),
-                _ => break,
-            }
-        }
-    }
-
-    fn available(&mut self, psock: PsockId) -> usize {
-        let Some(psock) = self.psock(psock) else { return 0 };
-        call::int_ioctl(psock.fd, libc::FIONREAD).map_or(0, |bytes| bytes.max(0) as usize)
-    }
-
-    fn write(&mut self, psock: PsockId, parts: &[&[u8]]) -> Result<usize, CoreErrno> {
-        call::send_parts(self.to_write(psock)?, parts, 0).map_err(core_errno)
-    }
-
-    fn read_position(&mut self, psock: PsockId) -> Option<u64> {
-        tcp::read_position(self.tcp(psock)?)
-    }
-
-    fn write_position(&mut self, psock: PsockId) -> Option<u64> {
-        tcp::write_position(self.tcp(psock)?)
-    }
-
-    fn receive_limit(&mut self, psock: PsockId) -> u32 {
-        let Some(psock) = self.psock(psock) else { return 0 };
-        call::int_option(psock.fd, libc::SOL_SOCKET, libc::SO_RCVBUF).map_or(0, |bytes| bytes.max(0) as u32)
-    }
-
-    fn receive_time(&mut self, psock: PsockId) -> u64 {
-        let Some(psock) = self.psock(psock) else { return 0 };
-        let time = call::timeout_option(psock.fd, libc::SO_RCVTIMEO);
-        self.has_deadlines |= time > 0;
-        time
-    }
-
-    fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32 {
-        let Some(psock) = self.psock(psock) else { return 0 };
-        match Verdict::of(psock.program.run(bytes, &Fields::default())) {
-            Verdict::NeedMore => 0,
-            Verdict::Length(length) => i32::try_from(length).unwrap_or(i32::MAX),
-            Verdict::Error(error) => 0i32.wrapping_sub_unsigned(error),
-        }
     }
 }

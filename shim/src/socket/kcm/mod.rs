@@ -24,8 +24,9 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`mux`] | a mux as this process has it; the lock, and what is done before it is let go |
-//! | [`local`] | this process's descriptors of a mux; the core's view of TCP |
+//! | [`mux`] | a mux as this process has it |
+//! | [`entered`], [`source`] | being inside: with the lock, and what is done before it is let go; what lies in its epoll set |
+//! | [`local`], [`outside`] | this process's descriptors of a mux; the core's view of TCP through them |
 //! | [`csock`] | KCM sockets: made, cloned, closed |
 //! | [`psock`] | TCP sockets: attached, unattached |
 //! | [`lower`] | what calls on the TCP sockets themselves see of KCM: its errors |
@@ -39,11 +40,13 @@
 //! | [`share`], [`vault`] | muxes in several processes: fork, exec, SCM_RIGHTS |
 
 pub mod csock;
+pub mod entered;
 pub mod fork;
 mod local;
 pub mod lower;
 pub mod mux;
 pub mod options;
+mod outside;
 mod parser;
 pub mod proc;
 pub mod psock;
@@ -52,5 +55,6 @@ pub mod receive;
 pub mod registry;
 pub mod send;
 pub mod share;
+mod source;
 pub mod transfer;
 mod vault;

@@ -1,8 +1,9 @@
 //! TCP sockets that are attached to a mux.
 
 use super::csock::KcmSock;
+use super::entered::Entered;
 use super::lower;
-use super::mux::{Entered, Mux};
+use super::mux::Mux;
 use super::vault::Member;
 use super::{parser, registry, share};
 use crate::fdtable::{self, hint};

@@ -1,8 +1,9 @@
 //! The pump: one thread of a process that has TCP sockets attached to muxes. It stands where the kernel has its work
 //! queues (`kstrp`, `kcmd`): it reads and sends when no call of the program is about it.
 
+use super::entered;
 use super::local::Local;
-use super::mux::{self, Mux};
+use super::mux::Mux;
 use super::registry;
 use crate::process;
 use core::cell::Cell;
@@ -76,7 +77,7 @@ impl Drop for Rests {
 /// Keeps the pump out of all muxes while the answer lives, once it is in none: whoever is killed inside may take a message
 /// with him. `None` for a signal handler that has interrupted its own thread in there, or here.
 pub fn rest() -> Option<Rest> {
-    if mux::is_inside() || RESTS.replace(true) {
+    if entered::is_inside() || RESTS.replace(true) {
         return None;
     }
     Some(Rest { _held: AT_WORK.lock().unwrap_or_else(|e| e.into_inner()), _rests: Rests })

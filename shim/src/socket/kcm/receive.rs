@@ -1,7 +1,7 @@
 //! recv(2) and its family.
 
 use super::csock::Sock;
-use super::mux::Entered;
+use super::entered::Entered;
 use libc::{MSG_DONTWAIT, MSG_PEEK, SO_RCVTIMEO};
 use preloop_kcm::errno::{EFAULT, Errno as CoreErrno};
 use preloop_kcm::pull::Sink;

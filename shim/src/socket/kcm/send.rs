@@ -1,8 +1,8 @@
 //! send(2) and its family.
 
 use super::csock::Sock;
-use super::local::Gathered;
-use super::mux::Entered;
+use super::entered::Entered;
+use super::outside::Gathered;
 use super::receive::has_waited;
 use libc::{MSG_DONTWAIT, SO_SNDTIMEO};
 use preloop_kcm::Kind;

@@ -9,8 +9,9 @@
 //! process of the same user is given the mux's memory and its vault. A program that starts finds both among its descriptors.
 
 use super::csock::{self, KcmSock, Sock};
+use super::entered::Entered;
 use super::local::{Ends, Loaded};
-use super::mux::{Entered, Mux};
+use super::mux::Mux;
 use super::vault::{Member, Vault};
 use super::{pump, registry};
 use crate::bpf;

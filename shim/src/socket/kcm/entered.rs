@@ -1,0 +1,277 @@
+//! Being inside a mux: with its lock, and what is done before that is let go.
+
+use super::local::Local;
+use super::lower::{self, News};
+use super::mux::Mux;
+use super::source::{CHANGES, EVENTS, Source};
+use super::{pump, share};
+use crate::process;
+use core::cell::Cell;
+use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT};
+use preloop_kcm::id::{CsockId, PsockId};
+use preloop_kcm::outside::Outside;
+use preloop_kcm::pull::{Caller, NoSink, Sink};
+use preloop_kcm::{MuxState, Set, Work};
+use preloop_shm::mux::{Locked, MuxRegions};
+use preloop_sys::unix::Inner;
+use preloop_sys::{Errno, Fd, call, clock};
+use preloop_uapi::sync::Ordering;
+use std::sync::{Arc, MutexGuard};
+
+/// Events taken from a mux's set at a time.
+const AT_A_TIME: usize = 16;
+
+thread_local! {
+    /// Whether this thread is inside a mux: a signal handler that comes in between must not wait for its lock.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside a mux, and what runs now a signal handler.
+pub fn is_inside() -> bool {
+    INSIDE.get()
+}
+
+/// This thread's being inside a mux. It ends when the locks are let go, and not before.
+#[derive(Debug)]
+struct Inside;
+
+impl Inside {
+    /// `None` when it is inside already.
+    fn begin() -> Option<Self> {
+        if INSIDE.replace(true) { None } else { Some(Self) }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}
+
+/// A mux whose lock this thread has. What the core left to do is done before it lets go.
+#[derive(Debug)]
+pub struct Entered<'a> {
+    /// This process's descriptors.
+    pub local: MutexGuard<'a, Local>,
+    locked: Locked<'a>,
+    mux: &'a Arc<Mux>,
+    /// Dropped when the locks are let go.
+    _inside: Inside,
+    /// Dropped last of all.
+    pub news: News,
+}
+
+/// The core's view of a mux's outside.
+pub type Outer<'a, 'b> = Outside<'a, MuxRegions<'b>, Local>;
+
+impl<'a> Entered<'a> {
+    /// Takes the locks, and looks at nothing yet.
+    ///
+    /// # Errors
+    /// EAGAIN in a signal handler that came in while this very thread has them.
+    pub fn begin(mux: &'a Arc<Mux>) -> Result<Self, Errno> {
+        let inside = Inside::begin().ok_or(Errno::EAGAIN)?;
+        let locked = mux.lock();
+        Ok(Self { local: mux.local(), locked, mux, _inside: inside, news: News::default() })
+    }
+}
+
+impl Entered<'_> {
+    /// Which mux.
+    pub fn mux(&self) -> Arc<Mux> {
+        Arc::clone(self.mux)
+    }
+
+    /// Has the core do something.
+    pub fn with<R>(&mut self, act: impl FnOnce(&mut MuxState, &mut Outer<'_, '_>) -> R) -> R {
+        let (state, mut memory) = self.locked.parts();
+        act(state, &mut Outside { memory: &mut memory, tcp: &mut self.local })
+    }
+
+    /// The state alone.
+    pub fn state(&mut self) -> &mut MuxState {
+        self.locked.parts().0
+    }
+
+    /// The state, and this process's descriptors, to look at.
+    pub fn shown(&mut self) -> (&MuxState, &Local) {
+        (self.locked.parts().0, &self.local)
+    }
+
+    /// Begins to watch a psock's TCP socket.
+    pub fn watch_psock(&mut self, psock: PsockId, fd: Fd) -> Result<(), Errno> {
+        self.local.watch(fd, EVENTS, Source::Psock(psock).to_bits())?;
+        pump::start(self.mux, &self.local)
+    }
+
+    /// Begins to watch a csock's far end, which hangs up when the csock has no holder any more.
+    pub fn watch_far_end(&mut self, csock: CsockId, far: Fd) -> Result<(), Errno> {
+        self.local.watch(far, EPOLLET as u32, Source::FarEnd(csock).to_bits())
+    }
+
+    /// Opens the desk for newcomers.
+    pub fn open_desk(&mut self, desk: Inner) -> Result<(), Errno> {
+        let desk = process::adopt(desk);
+        let watched = self.local.watch(desk, (EPOLLIN | EPOLLET) as u32, Source::Desk.to_bits());
+        let served = watched.and_then(|()| pump::start(self.mux, &self.local));
+        match served {
+            Ok(()) => self.local.set_desk(desk),
+            Err(_) => process::disown(desk),
+        }
+        served
+    }
+
+    /// Reads a psock, for a call that waits on a csock with its buffers, or for nobody.
+    pub fn pull<S: Sink>(&mut self, psock: PsockId, csock: Option<CsockId>, sink: &mut S) {
+        let now = clock::now();
+        self.with(|state, outside| state.pull(psock, Caller { csock, sink, now }, outside));
+    }
+
+    /// Reads the psocks that had no receiver for a message and now have one, for a call that waits on a csock.
+    pub fn resume<S: Sink>(&mut self, csock: CsockId, sink: &mut S) {
+        loop {
+            let resumed = self.state().take_resumed();
+            if resumed.is_empty() {
+                break;
+            }
+            for psock in resumed.iter() {
+                self.pull(psock, Some(csock), sink);
+            }
+        }
+    }
+
+    /// Does what the events of the mux's set say, for a call that waits on a csock, or for nobody. Answers how many there
+    /// were.
+    pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) -> usize {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
+        let count = call::epoll_wait(self.local.set, &mut events, 0).unwrap_or(0);
+        for event in &events[..count] {
+            let (bits, what) = (event.events, event.u64);
+            match Source::from_bits(what) {
+                Source::Psock(psock) => self.psock_event(psock, bits, csock, sink),
+                Source::FarEnd(csock) if bits & EPOLLHUP as u32 != 0 => super::csock::hung_up(self, csock),
+                Source::FarEnd(_) => {}
+                // Members were brought up to date by entering.
+                Source::Kick => self.note_posts(),
+                Source::Desk => share::serve_desk(self),
+                Source::Timer => {
+                    self.local.timer_rang();
+                    self.state().expire(clock::now());
+                }
+            }
+        }
+        count
+    }
+
+    fn psock_event<S: Sink>(&mut self, psock: PsockId, bits: u32, csock: Option<CsockId>, sink: &mut S) {
+        if bits & (EPOLLIN as u32 | CHANGES) != 0 {
+            self.pull(psock, csock, sink);
+        }
+        // Bytes alone are no change of state; room alone may be one.
+        if (bits & CHANGES != 0 || bits & EPOLLIN as u32 == 0) && self.has_changed(psock, bits) {
+            self.state().tcp_changed(psock);
+        }
+        if bits & (EPOLLOUT as u32 | CHANGES) != 0 && self.state().stalled(psock) {
+            self.with(|state, outside| state.writable(psock, outside));
+        }
+    }
+
+    /// Lets go of a psock's TCP socket.
+    pub fn forget(&mut self, psock: PsockId) {
+        self.local.forget_psock(psock, &mut self.news);
+    }
+
+    /// Whether the state of a psock's TCP socket is another one than before; then that is remembered.
+    pub fn has_changed(&mut self, psock: PsockId, bits: u32) -> bool {
+        let (Some(fd), entry) = (self.local.tcp(psock), self.mux.psock(psock)) else { return false };
+        // The kernel's own error is overwritten by KCM's.
+        let failed = bits & EPOLLERR as u32 != 0 && lower::take_kernels_error(fd);
+        let now = lower::seen(fd, bits);
+        failed | (entry.seen.swap(now, Ordering::Relaxed) != now)
+    }
+
+    /// An error is posted on a psock: its TCP socket shows it, in this process and in its siblings.
+    pub fn post(&mut self, psock: PsockId, error: i32) {
+        let entry = self.mux.psock(psock);
+        entry.error.store(error as u32, Ordering::Relaxed);
+        entry.posts.fetch_add(1, Ordering::AcqRel);
+        self.local.note_post(psock, entry, &mut self.news);
+    }
+
+    /// The core has posted errors on psocks.
+    fn show(&mut self, posted: Set<PsockId>) {
+        for psock in posted.iter() {
+            let error = self.state().error(psock);
+            self.post(psock, error);
+        }
+        if self.mux.is_shared() {
+            self.mux.kick();
+        }
+    }
+
+    /// Siblings may have posted errors.
+    fn note_posts(&mut self) {
+        for (psock, _) in self.local.psocks() {
+            self.local.note_post(psock, self.mux.psock(psock), &mut self.news);
+        }
+    }
+
+    /// Does what the core left to do.
+    fn settle(&mut self) {
+        while self.state().has_work() {
+            let Work { gained, emptied, flushed, posted, resumed, .. } = self.state().take_work();
+            for csock in emptied.iter() {
+                self.local.hush(csock, self.mux.csock(csock));
+            }
+            for csock in gained.iter() {
+                let waits = self.state().sleepers(csock) > 0;
+                self.local.tell(csock, self.mux.csock(csock), waits);
+            }
+            for csock in flushed.iter() {
+                if !self.local.tell_flushed(csock, self.mux.csock(csock)) {
+                    self.mux.leave_untold(csock);
+                }
+            }
+            if !posted.is_empty() {
+                self.show(posted);
+            }
+            for psock in resumed.iter() {
+                self.pull(psock, None, &mut NoSink);
+            }
+        }
+        if self.mux.is_shared() {
+            self.tell_untold();
+        }
+        // A sibling that knows of one may end before it comes.
+        let may_be_one = self.local.has_deadlines || self.mux.is_shared();
+        let deadline = if may_be_one { self.state().next_deadline() } else { None };
+        self.local.set_deadline(deadline.unwrap_or(0), Source::Timer.to_bits());
+        if !self.state().unread().is_empty() {
+            self.mux.kick();
+        }
+    }
+}
+
+impl Entered<'_> {
+    /// Tells of flushes in other processes, where this one can.
+    fn tell_untold(&self) {
+        for (word, n) in self.mux.header().untold.iter().zip(0u8..) {
+            let mut bits = word.load(Ordering::Relaxed);
+            while bits != 0 {
+                let bit = bits.trailing_zeros() as u8;
+                bits &= bits - 1;
+                let csock = CsockId(n * 64 + bit);
+                if self.local.has_own_end(csock) {
+                    word.fetch_and(!(1 << bit), Ordering::Relaxed);
+                    self.local.tell_flushed(csock, self.mux.csock(csock));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
