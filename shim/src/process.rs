@@ -120,7 +120,9 @@ pub fn is_uncounted() -> bool {
 
 /// What the user set. Before the constructor ran: the defaults.
 pub fn settings() -> &'static Settings {
-    SETTINGS.get_or_init(Settings::default)
+    // Calls come before the constructor, from those of other libraries: it still has to set its own.
+    static BEFORE: OnceLock<Settings> = OnceLock::new();
+    SETTINGS.get().unwrap_or_else(|| BEFORE.get_or_init(Settings::default))
 }
 
 /// Takes charge of a descriptor of the library's own.
