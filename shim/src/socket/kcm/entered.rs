@@ -140,9 +140,8 @@ impl Entered<'_> {
         }
     }
 
-    /// Does what the events of the mux's set say, for a call that waits on a csock, or for nobody. Answers how many there
-    /// were.
-    pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) -> usize {
+    /// Does what the events of the mux's set say, for a call that waits on a csock, or for nobody.
+    pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
         let count = call::epoll_wait(self.local.set, &mut events, 0).unwrap_or(0);
         for event in &events[..count] {
@@ -160,7 +159,6 @@ impl Entered<'_> {
                 }
             }
         }
-        count
     }
 
     fn psock_event<S: Sink>(&mut self, psock: PsockId, bits: u32, csock: Option<CsockId>, sink: &mut S) {

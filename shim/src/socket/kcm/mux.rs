@@ -138,7 +138,7 @@ impl Mux {
 
     /// Its counts, when nobody has it any more but who lets it go.
     pub fn last_statistics(&self) -> (MuxStats, PsockStats) {
-        lock(&self.memory).parts().0.statistics()
+        self.lock().parts().0.statistics()
     }
 
     /// This process holds a csock no more, but its thread may not enter now.

@@ -10,7 +10,7 @@ use crate::fdtable::{self, hint};
 use crate::log;
 use crate::process;
 use crate::socket::{birth, clc, epoll};
-use libc::{IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SO_RCVLOWAT, SOL_SOCKET};
+use libc::{IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SOL_SOCKET};
 use preloop_kcm::id::PsockId;
 use preloop_kcm::outside::Region;
 use preloop_sys::unix::Inner;
@@ -152,9 +152,6 @@ pub fn take_away(entered: &mut Entered<'_>, psock: PsockId) -> Result<usize, Err
     let entry = mux.psock(psock);
     entry.cookie.store(0, Ordering::Release);
     let generation = entry.generation.fetch_add(1, Ordering::AcqRel);
-    if let Some(fd) = entered.local.tcp(psock) {
-        let _ = call::set_int_option(fd, SOL_SOCKET, SO_RCVLOWAT, 1);
-    }
     entered.forget(psock);
     if let Some(vault) = mux.vault() {
         vault.remove(Member::Psock(psock, generation));
