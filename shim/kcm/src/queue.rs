@@ -102,6 +102,9 @@ impl Queue {
     /// Opens a message at the end, with room for `len` bytes. It is not in the queue before [`Queue::finish`].
     pub fn begin(&mut self, region: &mut [u8], len: usize) -> Option<Range<usize>> {
         let room = self.buffer.room(region, RECORD + len)?;
+        // What stands here of former messages is no record of this one.
+        write_record(region, room.start, 0, 0);
+        in_order();
         self.buffer.fill(RECORD + len);
         Some(room.start + RECORD..room.end)
     }

@@ -1,5 +1,6 @@
 //! Processes that are killed wherever they call out of the core, and wherever the order of stores matters.
 
+mod open;
 mod scramble;
 
 use std::cell::RefCell;
