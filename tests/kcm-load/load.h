@@ -63,6 +63,7 @@ struct board {
     _Atomic uint64_t cut_off, clones, attached, kills;
     atomic_int next_connection, next_peer;
     _Atomic uint32_t sequences[muxes * senders_of_mux]; /* of KCM sockets: what each has sent */
+    atomic_int in_parts[muxes * clones];                /* whose receiver has read a message's beginning only */
     struct { atomic_int pid, killed; } peers[most_peers];
     struct connection connections[most_connections];
 };

@@ -72,12 +72,41 @@ static void got(struct receiver *it, const char *bytes, size_t size, int flags)
                  it->random & 64 ? MSG_DONTWAIT : 0);
 }
 
+static void wait_for(int set, struct receiver *it)
+{
+    if (set < 0) {
+        struct pollfd entry = {.fd = it->socket, .events = POLLIN};
+        poll(&entry, 1, 200);
+    } else {
+        struct epoll_event event;
+        epoll_wait(set, &event, 1, 200);
+    }
+}
+
+static atomic_int *in_parts(const struct receiver *it)
+{
+    return &board->in_parts[(it->mux - made) * clones + it->place];
+}
+
+/* The receiver before this one was killed between the parts of a message, and this one's socket has the rest. */
+static void discard_rest(struct receiver *it)
+{
+    while (*in_parts(it) && !over()) {
+        struct iovec part = {it->buffer, limit + 16};
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+        wait_for(none, it);
+        if (recvmsg(it->socket, &message, MSG_DONTWAIT) >= 0 && message.msg_flags & MSG_EOR)
+            *in_parts(it) = 0;
+    }
+}
+
 /* One message, now and then in parts. False when there was none. */
 static int receive_one(struct receiver *it, int flags)
 {
     size_t size = 0;
     it->random = hash(it->random);
     int parts = it->mux->type == SOCK_SEQPACKET && it->last && it->random % 8 == 0;
+    *in_parts(it) = parts;
     for (;;) {
         size_t want = parts ? 1 + it->random % 3000 : limit + 16;
         if (want > limit + 16 - size)
@@ -90,10 +119,12 @@ static int receive_one(struct receiver *it, int flags)
                 fail("recvmsg: %s", strerror(errno));
             if (size > 0)
                 fail("%zu bytes without an end", size);
+            *in_parts(it) = 0;
             return 0;
         }
         size += (size_t)n;
         if (message.msg_flags & MSG_EOR || !parts) {
+            *in_parts(it) = 0;
             got(it, it->buffer, size, message.msg_flags);
             return 1;
         }
@@ -116,17 +147,6 @@ static int receive_many(struct receiver *it, int flags)
     return n > 0;
 }
 
-static void wait_for(int set, struct receiver *it)
-{
-    if (set < 0) {
-        struct pollfd entry = {.fd = it->socket, .events = POLLIN};
-        poll(&entry, 1, 200);
-    } else {
-        struct epoll_event event;
-        epoll_wait(set, &event, 1, 200);
-    }
-}
-
 /* The receivers of a mux: blocking, blocking and many at a time, edge-triggered, and one whose socket is disabled now and
    then, which polls in one mux and uses a level-triggered set in the other. */
 static void *receive(void *argument)
@@ -143,6 +163,7 @@ static void *receive(void *argument)
         epoll_ctl(set, EPOLL_CTL_ADD, it->socket, &event);
         fcntl(it->socket, F_SETFL, O_NONBLOCK);
     }
+    discard_rest(it);
     while (!over()) {
         switch (kind) {
         case 0:

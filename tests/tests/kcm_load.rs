@@ -15,6 +15,11 @@ mod kcm_load {
     fn peers_are_killed() -> ExitCode {
         play(&["--messages", "1000000", "--kill"])
     }
+
+    #[test]
+    fn forked_receivers_are_killed() -> ExitCode {
+        play(&["--messages", "300000", "--forks"])
+    }
 }
 
 fn play(arguments: &[&str]) -> ExitCode {
