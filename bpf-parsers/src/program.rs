@@ -12,6 +12,7 @@ use crate::maps::{Map, MapKind};
 use crate::memory::Memory;
 use crate::packet::Packet;
 use crate::skb::Fields;
+use crate::spec::Spec;
 
 /// The most maps of one program (`MAX_USED_MAPS`).
 const MAX_MAPS: usize = 64;
@@ -31,6 +32,8 @@ pub struct Program {
     steps: Box<[Step]>,
     maps: Box<[Arc<Map>]>,
     frames: Frames,
+    /// The spec whose program it is.
+    spec: Option<Spec>,
 }
 
 /// What a run needs of stack.
@@ -77,7 +80,7 @@ impl Program {
             1 => Frames::One,
             _ => Frames::Nested,
         };
-        Ok(Self { steps, maps: maps.into(), frames })
+        Ok(Self { steps, maps: maps.into(), frames, spec: Spec::of(insns) })
     }
 
     /// Runs the program over `packet`; R0, cut to 32 bits as the kernel does.
@@ -86,6 +89,17 @@ impl Program {
     /// [`Fault`], where the program did what the kernel's verifier would not have let it do.
     #[inline]
     pub fn run<P: Packet + ?Sized>(&self, packet: &P, fields: &Fields) -> Result<u32, Fault> {
+        if let Some(spec) = &self.spec {
+            return Ok(spec.run(packet));
+        }
+        self.interpret(packet, fields)
+    }
+
+    /// As [`Program::run`], whatever the program is.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn interpret<P: Packet + ?Sized>(&self, packet: &P, fields: &Fields) -> Result<u32, Fault> {
         let r0 = match self.frames {
             Frames::None => eval::run(&self.steps, Memory::<P, 0>::new(packet, fields, &self.maps)),
             Frames::One => eval::run(&self.steps, Memory::<P, 1>::new(packet, fields, &self.maps)),

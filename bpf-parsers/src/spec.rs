@@ -6,13 +6,15 @@
 //! offset = bytes from the message's start to the field
 //! add    = bytes to add, for what the field does not count
 //! ```
-//! Numbers are decimal, or hexadecimal after `0x`. A spec becomes a program, so that one evaluator runs everything. It
-//! answers -EPROTO for a message that would end before its length field does, and -EMSGSIZE above 2 GiB.
+//! Numbers are decimal, or hexadecimal after `0x`. A spec becomes a program, which any evaluator runs. It answers -EPROTO
+//! for a message that would end before its length field does, and -EMSGSIZE above 2 GiB. A program that is a spec's,
+//! wherever it comes from, is recognised, and computed without the interpreter: [`Spec::of`].
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::insn::{Insn, REG, alu, class, jmp, mode, size};
+use crate::packet::Packet;
 use crate::parser::Parser;
 
 const EPROTO: i32 = 71;
@@ -86,6 +88,48 @@ impl Spec {
         Parser { name: self.to_string(), insns: self.insns(), maps: Vec::new() }
     }
 
+    /// The spec whose program this is.
+    pub(crate) fn of(insns: &[Insn]) -> Option<Self> {
+        let first = insns.get(1)?.imm;
+        let add = insns.get(insns.len().checked_sub(7)?)?.imm;
+        let shapes = (1..=4).flat_map(|width| [true, false].map(|big_endian| (width, big_endian)));
+        let mut specs = shapes.filter_map(|(width, big_endian)| {
+            let offset = u32::try_from(first).ok()?.checked_sub(if width == 3 { 2 } else { 0 })?;
+            Some(Self { width, big_endian, offset, add }).filter(|_| offset <= MAX_OFFSET)
+        });
+        specs.find(|spec| spec.insns() == insns)
+    }
+
+    /// What the program answers for `packet`.
+    #[inline]
+    pub(crate) fn run<P: Packet + ?Sized>(&self, packet: &P) -> u32 {
+        let Some(field) = self.field(packet) else { return 0 };
+        let length = i64::from(field) + i64::from(self.add);
+        if length < i64::from(self.offset) + i64::from(self.width) {
+            return -EPROTO as u32;
+        }
+        u32::try_from(length).ok().filter(|length| *length <= i32::MAX as u32).unwrap_or(-EMSGSIZE as u32)
+    }
+
+    #[inline]
+    fn field<P: Packet + ?Sized>(&self, packet: &P) -> Option<u32> {
+        let at = self.offset;
+        let bytes = match self.width {
+            1 => [0, 0, 0, packet.array::<1>(at)?[0]],
+            2 => {
+                let [a, b] = packet.array(at)?;
+                [0, 0, a, b]
+            }
+            3 => {
+                let [a, b, c] = packet.array(at)?;
+                [0, a, b, c]
+            }
+            _ => packet.array(at)?,
+        };
+        let number = u32::from_be_bytes(bytes);
+        Some(if self.big_endian { number } else { number.swap_bytes() >> (32 - 8 * u32::from(self.width)) })
+    }
+
     fn insns(self) -> Vec<Insn> {
         let insn = |code, dst, src, off, imm| Insn { code, dst, src, off, imm };
         let load = |width, at: u32| insn(class::LD | mode::ABS | width, 0, 0, 0, at as i32);
@@ -135,5 +179,48 @@ impl fmt::Display for Spec {
         };
         write!(f, "u{}{order}@{}", self.width * 8, self.offset)?;
         if self.add == 0 { Ok(()) } else { write!(f, "{:+}", self.add) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{MAX_OFFSET, Spec};
+    use crate::program::Program;
+    use crate::skb::Fields;
+
+    fn spec() -> impl Strategy<Value = Spec> {
+        let offset = prop_oneof![9 => 0..20u32, 1 => 0..=MAX_OFFSET];
+        let add = prop_oneof![3 => -20..20i32, 1 => any::<i32>()];
+        (1..=4u8, any::<bool>(), offset, add).prop_map(|(width, big_endian, offset, add)| {
+            // A single byte has no order.
+            Spec { width, big_endian: big_endian || width == 1, offset, add }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_spec_computes_what_its_program_does(
+            spec in spec(),
+            mut bytes in prop::collection::vec(prop_oneof![Just(0), Just(0xff), any::<u8>()], 0..30),
+            small: bool,
+        ) {
+            if small {
+                bytes.iter_mut().for_each(|byte| *byte &= 0x81);
+            }
+            let insns = spec.parser().insns;
+            prop_assert_eq!(Spec::of(&insns), Some(spec));
+            let program = Program::load(&insns, |_| None).expect("a spec's program loads");
+            let result = program.interpret(&bytes[..], &Fields::default());
+            prop_assert_eq!(program.run(&bytes[..], &Fields::default()), result);
+        }
+
+        #[test]
+        fn a_changed_program_is_no_specs(spec in spec(), at: prop::sample::Index, off in 3..9i16) {
+            let mut insns = spec.parser().insns;
+            at.get_mut(&mut insns).off = off;
+            prop_assert_eq!(Spec::of(&insns), None);
+        }
     }
 }
