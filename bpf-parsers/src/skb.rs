@@ -32,6 +32,25 @@ pub struct Fields {
 }
 
 impl Fields {
+    /// All zero.
+    pub const ZERO: Self = Self {
+        pkt_type: 0,
+        mark: 0,
+        queue_mapping: 0,
+        protocol: 0,
+        vlan_present: 0,
+        vlan_tci: 0,
+        vlan_proto: 0,
+        priority: 0,
+        ingress_ifindex: 0,
+        ifindex: 0,
+        tc_index: 0,
+        hash: 0,
+        napi_id: 0,
+        gso_segs: 0,
+        gso_size: 0,
+    };
+
     /// What a load of 1, 2 or 4 bytes gives. As in the kernel a load narrower than the field it takes from (which may
     /// be narrower than its place in the context) takes its part of it, and any other load gives the whole field.
     pub(crate) fn load(&self, offset: u32, width: u32, len: u32) -> Option<u32> {

@@ -113,21 +113,27 @@ impl Spec {
 
     #[inline]
     fn field<P: Packet + ?Sized>(&self, packet: &P) -> Option<u32> {
-        let at = self.offset;
-        let bytes = match self.width {
-            1 => [0, 0, 0, packet.array::<1>(at)?[0]],
-            2 => {
-                let [a, b] = packet.array(at)?;
-                [0, 0, a, b]
-            }
-            3 => {
-                let [a, b, c] = packet.array(at)?;
-                [0, a, b, c]
-            }
-            _ => packet.array(at)?,
-        };
-        let number = u32::from_be_bytes(bytes);
-        Some(if self.big_endian { number } else { number.swap_bytes() >> (32 - 8 * u32::from(self.width)) })
+        let spare = 32 - 8 * u32::from(self.width);
+        let Some(word) = packet.array(self.offset) else { return self.last_field(packet) };
+        Some(if self.big_endian {
+            u32::from_be_bytes(word) >> spare
+        } else {
+            u32::from_le_bytes(word) << spare >> spare
+        })
+    }
+
+    /// The field where no four bytes are left.
+    #[cold]
+    fn last_field<P: Packet + ?Sized>(&self, packet: &P) -> Option<u32> {
+        let mut bytes = [0; 4];
+        let field = bytes.get_mut(..self.width.into())?;
+        if !packet.read(self.offset, field) {
+            return None;
+        }
+        if self.big_endian {
+            field.reverse();
+        }
+        Some(u32::from_le_bytes(bytes))
     }
 
     fn insns(self) -> Vec<Insn> {
@@ -211,7 +217,8 @@ mod tests {
             }
             let insns = spec.parser().insns;
             prop_assert_eq!(Spec::of(&insns), Some(spec));
-            let program = Program::load(&insns, |_| None).expect("a spec's program loads");
+            let program = Program::load(&insns, |_| None);
+            let program = program.map_err(|rejected| TestCaseError::fail(format!("{rejected:?}")))?;
             let result = program.interpret(&bytes[..], &Fields::default());
             prop_assert_eq!(program.run(&bytes[..], &Fields::default()), result);
         }

@@ -168,7 +168,7 @@ impl Bench {
         for csock in 0..self.csocks.len() {
             while self
                 .mux
-                .receive(self.csocks[csock], LEN, 0, &mut self.memory, |from| {
+                .receive(self.csocks[csock], LEN, 0, &mut self.memory, |from, _| {
                     to.copy_from_slice(from);
                     Ok(())
                 })

@@ -8,7 +8,8 @@
 //!
 //! Bytes are peeked first. When messages are cut and dealt out, exactly those bytes are taken that belong to them, or to
 //! the beginning of one that is not whole ([`crate::strparser`]); the rest was shown in vain, and stands in TCP for raw
-//! reads, polls and unattach. A psock peeks no more than it could probably take: twice what it took last time.
+//! reads, polls and unattach. A psock peeks no more than it could probably take: a little more than it took last time, or
+//! twice that if that was all it had been shown.
 //!
 //! # Straight to the caller
 //!
@@ -147,12 +148,7 @@ impl MuxState {
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         let mut look = Look { tcp: &mut *outside.tcp, psock, now: batch.caller.now, untaken, all, room, limit: None };
         loop {
-            let state = &mut self.psocks[psock.index()];
-            if state.ready > 0 || state.strp.stopped() || state.buffer.is_empty() {
-                break;
-            }
-            let bytes = &outside.memory.region(Region::Psock(psock))[state.buffer.filled()];
-            match state.strp.next(bytes, &mut look, &mut state.stats) {
+            match self.cut_straight(batch, &mut look, outside.memory) {
                 Cut::More => break,
                 Cut::Message(len) => self.deal(batch, len, outside.memory),
                 Cut::Error(error) => self.stop_receiving(psock, error),
@@ -160,6 +156,41 @@ impl MuxState {
         }
         let state = &mut self.psocks[psock.index()];
         state.strp.count(&mut state.stats);
+    }
+
+    /// Cuts messages, and puts them into the caller's buffers as long as each is the caller's and has room in one. The answer
+    /// is what else was found.
+    fn cut_straight<M: Regions, T: Tcp, S: Sink>(
+        &mut self,
+        batch: &mut Batch<'_, S>,
+        look: &mut Look<'_, T>,
+        memory: &mut M,
+    ) -> Cut {
+        let from = &mut self.psocks[batch.psock.index()];
+        if from.ready > 0 || from.strp.stopped() {
+            return Cut::More;
+        }
+        let mine = batch.serving.filter(|csock| batch.caller.csock == Some(*csock));
+        let mut to = mine.map(|csock| &mut self.csocks[csock.index()]).filter(|to| to.rx.messages == 0);
+        let sink = &mut *batch.caller.sink;
+        let mut bytes = &memory.region(Region::Psock(batch.psock))[from.buffer.filled()];
+        while !bytes.is_empty() {
+            let cut = from.strp.next(bytes, look, &mut from.stats);
+            let (Cut::Message(len), Some(to), Some(room)) = (cut, to.as_mut(), sink.room()) else { return cut };
+            let (received, finished) = Received::of(to.kind, len, room);
+            if !finished {
+                return cut;
+            }
+            from.dealing.deal(len);
+            let message;
+            (message, bytes) = bytes.split_at(len);
+            if sink.put(&message[..received.len], received).is_ok() {
+                to.stats.rx_bytes += received.len as u64;
+                to.stats.rx_msgs += 1;
+            }
+            from.buffer.consume(len);
+        }
+        Cut::More
     }
 
     /// Finds a csock for the message of `len` bytes at the start of the buffer, or makes the psock wait with it.
@@ -274,8 +305,9 @@ impl MuxState {
             state.dealing.take(taken);
             tcp.take(psock, taken);
             state.taken = state.taken.saturating_add(taken as u64);
-            let before = if vain > 0 { 0 } else { state.window };
-            state.window = before.max((2 * taken).min(PEEK_MOST) as u32);
+            // With less taken than shown, a little more than that is enough.
+            let (least, next) = if vain > 0 { (0, taken + taken / 4) } else { (state.window, 2 * taken) };
+            state.window = least.max(next.min(PEEK_MOST) as u32);
         }
         state.dealing.end();
         taken

@@ -17,6 +17,7 @@ use crate::errno::{EAGAIN, Errno};
 use crate::id::CsockId;
 use crate::mux::{Kind, MuxState};
 use crate::outside::{Region, Regions};
+use crate::pull::Sink;
 
 /// MSG_PEEK.
 pub const MSG_PEEK: i32 = 0x2;
@@ -47,6 +48,16 @@ impl Received {
 }
 
 impl MuxState {
+    /// Receives what a csock has, as long as there are buffers for it; with MSG_PEEK the next message alone.
+    pub fn receive_into<M: Regions, S: Sink>(&mut self, csock: CsockId, flags: i32, memory: &mut M, sink: &mut S) {
+        while let Some(want) = sink.room() {
+            let received = self.receive(csock, want, flags, memory, |bytes, received| sink.put(bytes, received));
+            if received == Err(EAGAIN) || flags & MSG_PEEK != 0 {
+                return;
+            }
+        }
+    }
+
     /// Receives the next message, or `want` bytes of it. `copy` puts them where they belong; if it fails the message is
     /// lost, as in the kernel, and its error is the answer. EAGAIN when there is no message.
     pub fn receive<M: Regions>(
@@ -55,15 +66,18 @@ impl MuxState {
         want: usize,
         flags: i32,
         memory: &mut M,
-        copy: impl FnOnce(&[u8]) -> Result<(), Errno>,
+        copy: impl FnOnce(&[u8], Received) -> Result<(), Errno>,
     ) -> Result<Received, Errno> {
         let state = &mut self.csocks[csock.index()];
         let region = memory.region(Region::Received(csock));
         let head = state.rx.head(region).ok_or(EAGAIN)?;
         let (mut received, finished) = Received::of(state.kind, head.bytes.len(), want);
-        let copied = copy(&region[head.bytes.start..head.bytes.start + received.len]);
-        if flags & MSG_PEEK != 0 {
+        let peeks = flags & MSG_PEEK != 0;
+        if peeks {
             received.flags = 0;
+        }
+        let copied = copy(&region[head.bytes.start..head.bytes.start + received.len], received);
+        if peeks {
             return copied.map(|()| received);
         }
         if copied.is_ok() {

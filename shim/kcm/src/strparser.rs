@@ -39,6 +39,9 @@ use crate::stats::PsockStats;
 /// The longest rest of a message that stays in TCP until all of it is there, if a quarter of the limit is not less.
 pub const LEFT: u32 = 64 << 10;
 
+/// No TCP socket has a lower SO_RCVBUF (`SOCK_MIN_RCVBUF`).
+const LEAST_LIMIT: u32 = 2048;
+
 /// The parser's state for the message that begins at the start of a psock's buffer. All zeros: nothing seen of it.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, TryFromBytes)]
@@ -119,37 +122,59 @@ impl Strparser {
     }
 
     /// Cuts the message at the start of `bytes`: those taken of it, and what TCP has behind them.
+    #[inline(always)]
     pub fn next<T: Tcp>(&mut self, bytes: &[u8], look: &mut Look<'_, T>, stats: &mut PsockStats) -> Cut {
-        if self.full_len == 0 {
-            let result = look.tcp.parse(look.psock, bytes);
-            match self.judge(result, bytes.len(), look.limit(), stats) {
-                Ok(0) => {
-                    stats.rx_need_more += 1;
-                    self.wait(bytes.len(), look);
-                    return Cut::More;
-                }
-                Ok(length) => {
-                    let leaves = look.all && (length - self.taken) as usize > look.untaken;
-                    (self.full_len, self.left) = (length, if leaves { LEFT.min(look.limit() / 4) } else { 0 });
-                }
-                Err(error) => return Cut::Error(error),
-            }
-            if bytes.len() < self.full_len as usize {
-                self.uncounted += bytes.len().saturating_sub(self.taken()) as u64;
+        if self.full_len > 0 {
+            return self.go_on(bytes, stats);
+        }
+        let result = look.tcp.parse(look.psock, bytes);
+        let length = u32::try_from(result).unwrap_or(0);
+        // Nearly all are whole when they are first seen.
+        let whole = length > 0 && length as usize <= bytes.len();
+        if self.taken == 0 && whole && (length <= LEAST_LIMIT || length <= look.limit()) {
+            self.uncounted += u64::from(length);
+            stats.rx_msgs += 1;
+            return Cut::Message(length as usize);
+        }
+        self.begin(result, bytes, look, stats)
+    }
+
+    /// The parser has said something of a message that is not whole, or is none.
+    #[cold]
+    fn begin<T: Tcp>(&mut self, result: i32, bytes: &[u8], look: &mut Look<'_, T>, stats: &mut PsockStats) -> Cut {
+        match self.judge(result, bytes.len(), look.limit(), stats) {
+            Ok(0) => {
+                stats.rx_need_more += 1;
                 self.wait(bytes.len(), look);
                 return Cut::More;
             }
+            Ok(length) => {
+                let leaves = look.all && (length - self.taken) as usize > look.untaken;
+                (self.full_len, self.left) = (length, if leaves { LEFT.min(look.limit() / 4) } else { 0 });
+            }
+            Err(error) => return Cut::Error(error),
         }
+        if bytes.len() < self.full_len as usize {
+            self.uncounted += bytes.len().saturating_sub(self.taken()) as u64;
+            self.wait(bytes.len(), look);
+            return Cut::More;
+        }
+        self.go_on(bytes, stats)
+    }
+
+    /// The length is known.
+    #[cold]
+    fn go_on(&mut self, bytes: &[u8], stats: &mut PsockStats) -> Cut {
         if bytes.len() < self.full_len as usize {
             if !self.leaves_rest() {
                 self.take(bytes.len());
             }
             return Cut::More;
         }
-        let length = self.full_len as usize;
+        let length = self.full_len;
         stats.rx_msgs += 1;
-        *self = Self { uncounted: self.uncounted + length.saturating_sub(self.taken()) as u64, ..Self::NEW };
-        Cut::Message(length)
+        *self = Self { uncounted: self.uncounted + u64::from(length.saturating_sub(self.taken)), ..Self::NEW };
+        Cut::Message(length as usize)
     }
 
     /// Counts the bytes taken, which the kernel does when it is through with what it had at hand.

@@ -147,8 +147,33 @@ impl Buffers<'_> {
 
     /// Whether the program may use its own buffers so, `len` bytes of them: see [`probe`].
     pub fn allow(&self, access: Access, len: usize) -> bool {
+        self.allow_by(len, |part, len| probe::may(access, part, len))
+    }
+
+    /// Copies bytes into the buffers, which have room for them, if the program may write to those: see [`probe`]. False, and
+    /// nothing is written, if not. For one of many calls in a row.
+    #[inline]
+    pub fn scatter_if_allowed(&self, from: &[u8], page: &mut probe::Page) -> bool {
+        if let [part] = self.parts
+            && from.len() <= part.iov_len
+        {
+            let allowed = page.may(part.iov_base.cast(), from.len());
+            if allowed {
+                // SAFETY: as in `gather`.
+                unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), part.iov_base.cast(), from.len()) };
+            }
+            return allowed;
+        }
+        let allowed = self.allow_by(from.len(), |part, len| page.may(part, len));
+        if allowed {
+            self.scatter(0, from);
+        }
+        allowed
+    }
+
+    fn allow_by(&self, len: usize, mut may: impl FnMut(*const u8, usize) -> bool) -> bool {
         let mut allowed = true;
-        self.pieces(0, len, |part, len| allowed = allowed && probe::may(access, part, len));
+        self.pieces(0, len, |part, len| allowed = allowed && may(part, len));
         allowed
     }
 }

@@ -187,6 +187,14 @@ pub fn poll_now(fd: Fd, events: i16) -> i16 {
     }
 }
 
+/// Waits until a descriptor polls as ready, or so many nanoseconds have passed.
+pub fn poll_for(fd: Fd, events: i16, nanoseconds: u64) {
+    let mut entry = libc::pollfd { fd, events, revents: 0 };
+    let (sec, nsec) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let time = libc::timespec { tv_sec: sec as libc::time_t, tv_nsec: nsec as libc::c_long };
+    let _ = raw!(ppoll, &raw mut entry, 1, &raw const time, 0, 8);
+}
+
 /// `splice(2)` without waiting.
 pub fn splice(from: Fd, to: Fd, len: usize) -> Answer {
     raw!(splice, from, 0, to, 0, len, libc::SPLICE_F_NONBLOCK)

@@ -42,6 +42,36 @@ pub fn may(access: Access, address: *const u8, len: usize) -> bool {
     may_page(access, start) && (last >> PAGE_BITS == start >> PAGE_BITS || may_page(access, last))
 }
 
+/// The page that a call with many buffers asked for last.
+#[derive(Debug)]
+pub struct Page {
+    access: Access,
+    /// Its number, plus one.
+    number: usize,
+}
+
+impl Page {
+    /// None yet.
+    pub fn none(access: Access) -> Self {
+        Self { access, number: 0 }
+    }
+
+    /// As [`may`].
+    #[inline]
+    pub fn may(&mut self, address: *const u8, len: usize) -> bool {
+        let start = address.addr();
+        let last = (start.wrapping_add(len.wrapping_sub(1)) >> PAGE_BITS) + 1;
+        if last == self.number && (start >> PAGE_BITS) + 1 == last {
+            return true;
+        }
+        let may = may(self.access, address, len);
+        if may && len > 0 {
+            self.number = last;
+        }
+        may
+    }
+}
+
 #[inline]
 fn may_page(access: Access, address: usize) -> bool {
     let page = (address >> PAGE_BITS) + 1;

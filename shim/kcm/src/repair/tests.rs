@@ -285,7 +285,7 @@ impl Run {
         let World { mux, memory, .. } = &mut self.world;
         let mut bytes = Vec::new();
         let done = catch_unwind(AssertUnwindSafe(|| {
-            mux.receive(CsockId(csock), 1000, 0, memory, |from| {
+            mux.receive(CsockId(csock), 1000, 0, memory, |from, _| {
                 bytes.extend(from);
                 Ok(())
             })

@@ -22,7 +22,7 @@ fn receive(world: &mut World, psock: PsockId, csock: CsockId, (size, count): (us
     let mut got = sink.got;
     while got.len() < count {
         let mut bytes = Vec::new();
-        let received = world.mux.receive(csock, size, 0, &mut world.memory, |from| {
+        let received = world.mux.receive(csock, size, 0, &mut world.memory, |from, _| {
             bytes.extend(from);
             Ok(())
         });

@@ -61,10 +61,10 @@ fn peeking_sets_no_flags_and_takes_nothing() {
 fn a_bad_address_loses_the_message() {
     for kind in [Kind::Dgram, Kind::SeqPacket] {
         let (mut world, csock) = with_message(kind);
-        let peeked = world.mux.receive(csock, 8, MSG_PEEK, &mut world.memory, |_| Err(EFAULT));
+        let peeked = world.mux.receive(csock, 8, MSG_PEEK, &mut world.memory, |_, _| Err(EFAULT));
         assert_eq!(peeked, Err(EFAULT));
         assert_eq!(world.mux.messages(csock), 1);
-        assert_eq!(world.mux.receive(csock, 8, 0, &mut world.memory, |_| Err(EFAULT)), Err(EFAULT));
+        assert_eq!(world.mux.receive(csock, 8, 0, &mut world.memory, |_, _| Err(EFAULT)), Err(EFAULT));
         world.settle();
         assert_eq!(world.receive(csock, 8, 0), Err(EAGAIN));
     }

@@ -353,7 +353,7 @@ impl World {
 
     pub fn receive(&mut self, csock: CsockId, want: usize, flags: i32) -> Result<(Vec<u8>, i32), Errno> {
         let mut bytes = Vec::new();
-        let received = self.mux.receive(csock, want, flags, &mut self.memory, |from| {
+        let received = self.mux.receive(csock, want, flags, &mut self.memory, |from, _| {
             bytes.extend(from);
             Ok(())
         });

@@ -1,5 +1,6 @@
 //! Data: read, write and their families.
 
+mod headers;
 mod receive;
 mod send;
 
@@ -36,9 +37,13 @@ fn may_have(count: c_int) -> bool {
 unsafe fn has_parts(msg: *const msghdr) -> bool {
     // SAFETY: the caller's.
     unsafe { msg.as_ref() }.is_some_and(|msg| {
-        let count = msg.msg_iovlen;
-        count <= 1024 && probe::may(Access::Read, msg.msg_iov.cast(), count * size_of::<iovec>())
+        may_have_parts(msg) && probe::may(Access::Read, msg.msg_iov.cast(), msg.msg_iovlen * size_of::<iovec>())
     })
+}
+
+/// As [`may_have`], of a message.
+fn may_have_parts(msg: &msghdr) -> bool {
+    msg.msg_iovlen <= 1024
 }
 
 /// A socket's flag for RWF_NOWAIT.

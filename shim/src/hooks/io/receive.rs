@@ -1,5 +1,6 @@
 //! read(2), recv(2) and their families.
 
+use super::headers::Headers;
 use super::{has_parts, may_have, no_wait, part, parts};
 use crate::fdtable::{self, Known};
 use crate::process;
@@ -9,17 +10,20 @@ use crate::socket::kcm::receive::{self as kcm, Slot};
 use crate::socket::kcm::share;
 use crate::socket::rx;
 use core::ffi::{c_int, c_uint, c_void};
-use core::mem::MaybeUninit;
 use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
+use preloop_kcm::receive::Received;
 use preloop_shm::copy::Buffers;
 use preloop_sys::{Errno, clock, real, unix};
 
-/// Messages that recvmmsg(2) takes from a KCM socket at a time.
-const AT_A_TIME: usize = 64;
+/// Messages that recvmmsg(2) takes at most (`UIO_MAXIOV`).
+const MANY: usize = 1024;
+
+/// What a call received that failed.
+const NOTHING: Received = Received { len: 0, flags: 0 };
 
 /// What a call received, beside its bytes.
 #[derive(Clone, Copy, Default)]
-struct Flags(c_int);
+pub(super) struct Flags(pub(super) c_int);
 
 /// Receives from whatever socket it is. Flags are those of a message.
 ///
@@ -37,10 +41,10 @@ unsafe fn receive(
     match socket {
         Known::Tcp(file) => (rx::receive(&file, fd, &room, flags, &mut kernel), Flags::default()),
         Known::Kcm(sock) => {
-            let mut slots = [Slot::new(room)];
-            let received = kcm::receive(sock, &mut slots, flags);
-            let [Slot { received: message, .. }] = slots;
-            (Answer::Ours(received.map(|_| message.len)), Flags(message.flags))
+            let mut slot = Slot::new(room);
+            let done = kcm::receive(sock, &mut slot, flags);
+            let message = slot.received.ok().flatten().unwrap_or(NOTHING);
+            (Answer::Ours(done.map(|_| message.len)), Flags(message.flags))
         }
     }
 }
@@ -250,7 +254,7 @@ unsafe fn take_passed(msg: *const msghdr) {
 }
 
 /// What a header says of a message: a stream has no sender, no ancillary data and no message ends; a KCM socket has ends.
-fn received(msg: &mut msghdr, got: Flags, flags: c_int) {
+pub(super) fn received(msg: &mut msghdr, got: Flags, flags: c_int) {
     (msg.msg_namelen, msg.msg_controllen) = (0, 0);
     msg.msg_flags = got.0 | flags & libc::MSG_CMSG_CLOEXEC;
 }
@@ -314,7 +318,7 @@ pub unsafe extern "C" fn recvmmsg(
 unsafe fn receive_some(socket: Known, fd: c_int, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> isize {
     let flags = flags & !libc::MSG_WAITFORONE;
     if let Known::Kcm(sock) = socket {
-        let count = (count as usize).min(if flags & libc::MSG_PEEK != 0 { 1 } else { AT_A_TIME });
+        let count = (count as usize).min(if flags & libc::MSG_PEEK != 0 { 1 } else { MANY });
         // SAFETY: the caller's.
         return unsafe { receive_batch(sock, core::slice::from_raw_parts_mut(msgs, count), flags) }.into_c();
     }
@@ -330,29 +334,12 @@ unsafe fn receive_some(socket: Known, fd: c_int, msgs: *mut mmsghdr, count: c_ui
 }
 
 /// # Safety
-/// The headers must be valid for a receive; there are no more than [`AT_A_TIME`].
+/// The headers must be valid for a receive.
 unsafe fn receive_batch(sock: Sock, msgs: &mut [mmsghdr], flags: c_int) -> Answer {
-    let mut slots = [const { MaybeUninit::uninit() }; AT_A_TIME];
-    let mut usable = 0;
-    for (slot, msg) in slots.iter_mut().zip(msgs.iter()) {
-        // SAFETY: the caller's.
-        if !unsafe { has_parts(&raw const msg.msg_hdr) } {
-            break;
-        }
-        // SAFETY: the caller's.
-        let buffers = unsafe { Buffers::new(parts(msg.msg_hdr.msg_iov, msg.msg_hdr.msg_iovlen)) };
-        slot.write(Slot::new(buffers));
-        usable += 1;
-    }
-    if usable == 0 {
+    // SAFETY: the caller's.
+    let mut headers = unsafe { Headers::new(msgs, flags) };
+    if headers.is_full() {
         return Answer::Ours(Err(Errno::EMSGSIZE));
     }
-    // SAFETY: so many were written.
-    let slots = unsafe { core::slice::from_raw_parts_mut(slots.as_mut_ptr().cast::<Slot<'_>>(), usable) };
-    let got = kcm::receive(sock, slots, flags);
-    for (slot, msg) in slots.iter().zip(msgs).take(got.unwrap_or(0)) {
-        msg.msg_len = slot.received.len as c_uint;
-        received(&mut msg.msg_hdr, Flags(slot.received.flags), flags);
-    }
-    Answer::Ours(got)
+    Answer::Ours(kcm::receive(sock, &mut headers, flags))
 }

@@ -144,6 +144,9 @@ impl Entered<'_> {
     pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
         let count = call::epoll_wait(self.local.set, &mut events, 0).unwrap_or(0);
+        if csock.is_some() {
+            self.mux.readers.asked();
+        }
         for event in &events[..count] {
             let (bits, what) = (event.events, event.u64);
             match Source::from_bits(what) {
@@ -158,6 +161,23 @@ impl Entered<'_> {
                     self.state().expire(clock::now());
                 }
             }
+        }
+    }
+
+    /// Does all that is to be done now, for nobody. If that is not all, the set has something again.
+    pub fn serve_all(&mut self) {
+        self.serve(None, &mut NoSink);
+        for psock in self.state().unread().iter() {
+            self.pull(psock, None, &mut NoSink);
+        }
+    }
+
+    /// A call that received on a csock is about to leave the mux, for sleep or for good. Unless it comes again, for what it has
+    /// left, the pump is to hear of the set.
+    pub fn reader_leaves(&mut self, csock: CsockId) {
+        let comes_again = self.state().messages(csock) > 0;
+        if self.mux.readers.leave(comes_again) {
+            pump::hear(self.mux, &self.local);
         }
     }
 

@@ -51,6 +51,7 @@ mod parser;
 pub mod proc;
 pub mod psock;
 mod pump;
+mod readers;
 pub mod receive;
 pub mod registry;
 pub mod send;

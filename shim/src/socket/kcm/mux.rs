@@ -3,6 +3,7 @@
 use super::entered::Entered;
 use super::local::Local;
 use super::lower::News;
+use super::readers::Readers;
 use super::source::{EVENTS, Source};
 use super::vault::{Member, Vault};
 use super::{proc, pump, registry, share};
@@ -10,7 +11,6 @@ use crate::fork;
 use crate::process;
 use libc::{EPOLLET, EPOLLIN};
 use preloop_kcm::id::{CsockId, PsockId};
-use preloop_kcm::pull::NoSink;
 use preloop_kcm::stats::{MuxStats, PsockStats};
 use preloop_shm::mux::{Locked, MuxMemory};
 use preloop_sys::unix::Inner;
@@ -32,6 +32,8 @@ pub struct Mux {
     vault: OnceLock<Vault>,
     /// Csocks, by bits, that a signal handler let go of while its thread was inside a mux: whoever enters next does the rest.
     left: [AtomicU64; PLACES / 64],
+    /// The calls of this process that receive.
+    pub readers: Readers,
     local: Mutex<Local>,
 }
 
@@ -73,8 +75,16 @@ impl Mux {
         let local = Mutex::new(local);
         // One that becomes known now is held still by a fork, or is not in the child.
         let _no_fork = fork::may_not_fork();
-        let mux =
-            Arc::new(Self { number: registry::number(), memory, memfd, kick, vault, left: Default::default(), local });
+        let mux = Arc::new(Self {
+            number: registry::number(),
+            memory,
+            memfd,
+            kick,
+            vault,
+            left: Default::default(),
+            readers: Readers::default(),
+            local,
+        });
         registry::add(&mux);
         Ok(mux)
     }
@@ -216,17 +226,16 @@ impl Mux {
         Ok(entered)
     }
 
-    /// What the pump does when the mux's set has something for it. If that is not all, the set has something again.
+    /// Does all that is to be done now.
     pub fn serve(self: &Arc<Self>) {
-        let Ok(mut entered) = self.enter() else { return };
-        entered.serve(None, &mut NoSink);
-        for psock in entered.state().unread().iter() {
-            entered.pull(psock, None, &mut NoSink);
+        if let Ok(mut entered) = self.enter() {
+            entered.serve_all();
         }
     }
 
     /// In a forked child: what belongs to the parent alone is made anew.
     pub fn after_fork(self: &Arc<Self>) {
+        self.readers.forget();
         let mut local = self.local();
         if local.renew().is_err() {
             return;

@@ -93,7 +93,7 @@ impl Tcp for Local {
 
     fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32 {
         let Some(program) = self.program(psock) else { return 0 };
-        match Verdict::of(program.run(bytes, &Fields::default())) {
+        match Verdict::of(program.run(bytes, &Fields::ZERO)) {
             Verdict::NeedMore => 0,
             Verdict::Length(length) => i32::try_from(length).unwrap_or(i32::MAX),
             Verdict::Error(error) => 0i32.wrapping_sub_unsigned(error),

@@ -10,52 +10,52 @@ use preloop_shm::copy::Buffers;
 use preloop_sys::probe::Access;
 use preloop_sys::{Errno, Fd, call, clock, sleep};
 
+/// The program's buffers for one message or several. After an error there is room in none.
+pub trait Slots: Sink {
+    /// How many have a message.
+    fn filled(&self) -> usize;
+    /// The error of one that cannot be written to: its message is lost.
+    fn error(&self) -> Option<CoreErrno>;
+}
+
 /// The buffers for one message, and what came into them.
 #[derive(Debug)]
 pub struct Slot<'a> {
-    /// The program's.
-    pub buffers: Buffers<'a>,
+    buffers: Buffers<'a>,
     /// Bytes and flags.
-    pub received: Received,
+    pub received: Result<Option<Received>, CoreErrno>,
 }
 
 impl<'a> Slot<'a> {
     /// An empty one.
     pub fn new(buffers: Buffers<'a>) -> Self {
-        Self { buffers, received: Received { len: 0, flags: 0 } }
-    }
-
-    fn fill(&mut self, bytes: &[u8]) -> Result<(), CoreErrno> {
-        if !self.buffers.allow(Access::Write, bytes.len()) {
-            return Err(EFAULT);
-        }
-        self.buffers.scatter(0, bytes);
-        Ok(())
+        Self { buffers, received: Ok(None) }
     }
 }
 
-/// Slots, filled one after the other.
-struct Slots<'s, 'a> {
-    slots: &'s mut [Slot<'a>],
-    filled: usize,
-    failed: Option<CoreErrno>,
-}
-
-impl Sink for Slots<'_, '_> {
+impl Sink for Slot<'_> {
     fn room(&self) -> Option<usize> {
-        let next = self.slots.get(self.filled).filter(|_| self.failed.is_none());
-        next.map(|slot| slot.buffers.len())
+        (self.received == Ok(None)).then(|| self.buffers.len())
     }
 
     fn put(&mut self, bytes: &[u8], received: Received) -> Result<(), CoreErrno> {
-        let Some(slot) = self.slots.get_mut(self.filled) else { return Ok(()) };
-        if let Err(error) = slot.fill(bytes) {
-            self.failed = Some(error);
-            return Err(error);
+        if !self.buffers.allow(Access::Write, bytes.len()) {
+            self.received = Err(EFAULT);
+            return Err(EFAULT);
         }
-        slot.received = received;
-        self.filled += 1;
+        self.buffers.scatter(0, bytes);
+        self.received = Ok(Some(received));
         Ok(())
+    }
+}
+
+impl Slots for Slot<'_> {
+    fn filled(&self) -> usize {
+        usize::from(matches!(self.received, Ok(Some(_))))
+    }
+
+    fn error(&self) -> Option<CoreErrno> {
+        self.received.err()
     }
 }
 
@@ -64,20 +64,20 @@ impl Sink for Slots<'_, '_> {
 /// # Errors
 /// EAGAIN when there is none and the call may not wait, or has waited as long as SO_RCVTIMEO says; EINTR; EFAULT for
 /// buffers outside of memory, and the message is lost.
-pub fn receive(mut sock: Sock, slots: &mut [Slot<'_>], flags: i32) -> Result<usize, Errno> {
-    let mut slots = Slots { slots, filled: 0, failed: None };
+pub fn receive(mut sock: Sock, slots: &mut impl Slots, flags: i32) -> Result<usize, Errno> {
     let mut slept = None;
     loop {
         let mut entered = sock.mux.enter()?;
         if slept.is_some() {
             entered.state().reader_woke(sock.id);
         }
-        take(&sock, &mut entered, &mut slots, flags);
+        take(&sock, &mut entered, slots, flags);
         if slept.is_some() && entered.state().messages(sock.id) > 0 {
             // The token that woke this call stood for more messages than it takes.
             entered.local.tell(sock.id, sock.mux.csock(sock.id), true);
         }
-        match (slots.filled, slots.failed) {
+        entered.reader_leaves(sock.id);
+        match (slots.filled(), slots.error()) {
             (0, Some(error)) => return Err(Errno::new(error)),
             (0, None) => {}
             (filled, _) => return Ok(filled),
@@ -127,7 +127,7 @@ pub fn has_waited(own: Fd, timeout: i32, since: u64) -> bool {
 }
 
 /// Takes what there is, from the queue, and then from TCP itself.
-fn take(sock: &Sock, entered: &mut Entered<'_>, slots: &mut Slots<'_, '_>, flags: i32) {
+fn take(sock: &Sock, entered: &mut Entered<'_>, slots: &mut impl Slots, flags: i32) {
     if flags & MSG_PEEK != 0 {
         if entered.state().messages(sock.id) == 0 {
             entered.serve(Some(sock.id), &mut preloop_kcm::pull::NoSink);
@@ -138,27 +138,14 @@ fn take(sock: &Sock, entered: &mut Entered<'_>, slots: &mut Slots<'_, '_>, flags
     take_queued(sock, entered, slots, flags);
     if slots.room().is_some() {
         entered.resume(sock.id, slots);
-        entered.serve(Some(sock.id), slots);
+        if slots.room().is_some() || sock.mux.readers.should_ask() {
+            entered.serve(Some(sock.id), slots);
+        }
         // What came while no message could go straight to the caller.
         take_queued(sock, entered, slots, flags);
     }
 }
 
-fn take_queued(sock: &Sock, entered: &mut Entered<'_>, slots: &mut Slots<'_, '_>, flags: i32) {
-    while let Some(room) = slots.room() {
-        let slot = &mut slots.slots[slots.filled];
-        let copied = entered
-            .with(|state, outside| state.receive(sock.id, room, flags, outside.memory, |bytes| slot.fill(bytes)));
-        match copied {
-            Ok(received) => {
-                slot.received = received;
-                slots.filled += 1;
-            }
-            Err(preloop_kcm::errno::EAGAIN) => return,
-            Err(error) => slots.failed = Some(error),
-        }
-        if flags & MSG_PEEK != 0 {
-            return;
-        }
-    }
+fn take_queued(sock: &Sock, entered: &mut Entered<'_>, slots: &mut impl Slots, flags: i32) {
+    entered.with(|state, outside| state.receive_into(sock.id, flags, outside.memory, slots));
 }

@@ -114,9 +114,9 @@ pub fn splice_out(sock: &Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize
     Ok(got)
 }
 
-fn receive_one(sock: &Sock, slot: Slot<'_>) -> Result<usize, Errno> {
-    let mut slots = [slot];
-    receive(sock.clone(), &mut slots, 0).map(|_| slots[0].received.len)
+fn receive_one(sock: &Sock, mut slot: Slot<'_>) -> Result<usize, Errno> {
+    receive(sock.clone(), &mut slot, 0)?;
+    Ok(slot.received.ok().flatten().map_or(0, |received| received.len))
 }
 
 /// Waits until a pipe can be read or written.

@@ -1,0 +1,85 @@
+//! The buffers of recvmmsg(2).
+
+use super::receive::{Flags, received};
+use super::{may_have_parts, parts};
+use crate::socket::kcm::receive::Slots;
+use core::ffi::{c_int, c_uint};
+use libc::{iovec, mmsghdr};
+use preloop_kcm::errno::EFAULT;
+use preloop_kcm::pull::Sink;
+use preloop_kcm::receive::Received;
+use preloop_shm::copy::Buffers;
+use preloop_sys::probe::{Access, Page};
+
+/// The headers of recvmmsg(2), filled one after the other. Nobody looks at one before it is its turn.
+pub struct Headers<'a> {
+    msgs: &'a mut [mmsghdr],
+    flags: c_int,
+    filled: usize,
+    /// Those of the next header, if there is one and the kernel would take it.
+    next: Option<Buffers<'a>>,
+    error: Option<c_int>,
+    /// What was looked at last of the headers' vectors, and of the buffers.
+    vectors: Page,
+    bytes: Page,
+}
+
+impl<'a> Headers<'a> {
+    /// None of them is filled. Flags are the call's.
+    ///
+    /// # Safety
+    /// The headers must be valid for a receive as long as the value lives.
+    pub unsafe fn new(msgs: &'a mut [mmsghdr], flags: c_int) -> Self {
+        let (vectors, bytes) = (Page::none(Access::Read), Page::none(Access::Write));
+        let mut this = Self { msgs, flags, filled: 0, next: None, error: None, vectors, bytes };
+        this.look_at_next();
+        this
+    }
+
+    /// Whether there is no next one, or none that the kernel would take.
+    pub fn is_full(&self) -> bool {
+        self.next.is_none()
+    }
+
+    #[inline(always)]
+    fn look_at_next(&mut self) {
+        let Some(msg) = self.msgs.get(self.filled).map(|msg| &msg.msg_hdr) else { return };
+        let bytes = msg.msg_iovlen.saturating_mul(size_of::<iovec>());
+        if may_have_parts(msg) && self.vectors.may(msg.msg_iov.cast(), bytes) {
+            // SAFETY: `new` vouches for the header, and it for its parts.
+            self.next = Some(unsafe { Buffers::new(parts(msg.msg_iov, msg.msg_iovlen)) });
+        }
+    }
+}
+
+impl Sink for Headers<'_> {
+    #[inline]
+    fn room(&self) -> Option<usize> {
+        self.next.map(|buffers| buffers.len())
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8], message: Received) -> Result<(), c_int> {
+        let Some(buffers) = self.next.take() else { return Ok(()) };
+        if !buffers.scatter_if_allowed(bytes, &mut self.bytes) {
+            self.error = Some(EFAULT);
+            return Err(EFAULT);
+        }
+        let msg = &mut self.msgs[self.filled];
+        msg.msg_len = message.len as c_uint;
+        received(&mut msg.msg_hdr, Flags(message.flags), self.flags);
+        self.filled += 1;
+        self.look_at_next();
+        Ok(())
+    }
+}
+
+impl Slots for Headers<'_> {
+    fn filled(&self) -> usize {
+        self.filled
+    }
+
+    fn error(&self) -> Option<c_int> {
+        self.error
+    }
+}
