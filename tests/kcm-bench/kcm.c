@@ -29,7 +29,7 @@
 #define MSG_BATCH 0x40000
 #endif
 
-enum { many = 64, buffer_size = 64 << 10, warm_up_ms = 200, measured_ms = 1000 };
+enum { many = 64, most = 1024, buffer_size = 64 << 10, warm_up_ms = 200, measured_ms = 1000 };
 
 static size_t size;
 static int port;
@@ -182,19 +182,29 @@ static unsigned long receive_one(int fd, char *buffer)
     return 1;
 }
 
-static unsigned long receive_many(int fd, char *buffer)
+static unsigned long receive_up_to(unsigned count, int fd, char *buffer)
 {
-    static __thread struct mmsghdr headers[many];
-    static __thread struct iovec parts[many];
-    for (int i = 0; i < many && !headers[i].msg_hdr.msg_iov; i++) {
+    static __thread struct mmsghdr headers[most];
+    static __thread struct iovec parts[most];
+    for (unsigned i = 0; i < count && !headers[i].msg_hdr.msg_iov; i++) {
         parts[i] = (struct iovec){buffer + (size_t)i * size, size};
         headers[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
     }
-    int n = recvmmsg(fd, headers, many, MSG_WAITFORONE, NULL);
+    int n = recvmmsg(fd, headers, count, MSG_WAITFORONE, NULL);
     must(n > 0, "recvmmsg");
     for (int i = 0; i < n; i++)
         seen += ((unsigned char *)parts[i].iov_base)[4];
     return (unsigned long)n;
+}
+
+static unsigned long receive_many(int fd, char *buffer)
+{
+    return receive_up_to(many, fd, buffer);
+}
+
+static unsigned long receive_most(int fd, char *buffer)
+{
+    return receive_up_to(most, fd, buffer);
 }
 
 static unsigned long there_and_back(int fd, char *buffer)
@@ -250,6 +260,7 @@ static const struct mode {
     {"kcm-ping", 1, 1, there_and_back},    {"kcm-send", 1, 1, send_one},
     {"kcm-sendmmsg", 1, 1, send_many},     {"kcm-batch", 1, 1, send_batch},
     {"kcm-mmsg-4", 1, 4, receive_many},
+    {"kcm-mmsg-most", 1, 1, receive_most},
 };
 
 static const struct mode *mode;
@@ -264,7 +275,7 @@ static void *work(void *argument)
     struct work it = *(struct work *)argument;
     size_t bytes;
     char *buffer = messages(&bytes);
-    buffer = realloc(buffer, bytes + buffer_size + many * size);
+    buffer = realloc(buffer, bytes + buffer_size + most * size);
     for (;;)
         counts[it.place] += mode->step(it.fd, buffer);
     return NULL;
