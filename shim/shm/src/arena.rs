@@ -57,6 +57,7 @@ unsafe impl Plain for Receiver {
 // SAFETY: made for processes; `renew` initialises it before the first use.
 unsafe impl Plain for RobustLock {
     fn renew(&self) {
+        // Not passed on by the kernel: of forked siblings, which share the slot, some may be in a PID namespace of their own.
         self.init();
     }
 }
