@@ -470,6 +470,7 @@ static const struct {
     {"centuries", centuries},
     {"inherited_limit", inherited_limit},
     {"forged_socket", forged_socket},
+    {"many_given_on", many_given_on},
 };
 
 int main(int argc, char **argv)

@@ -30,4 +30,7 @@ int descriptors(void);              /* that this process has, the library's incl
 void pass(int through, int fd);
 int passed(int through);
 
+/* Cases that are not in main.c. */
+void many_given_on(void);
+
 #endif

@@ -21,7 +21,8 @@ macro_rules! cases {
 
 cases! {
     absurd_lengths, attached_once, cancelled_reader, cancelled_sender, centuries, child_closes, ended_by_handler,
-    forged_socket, inherited_limit, limited, none_to_spare, nothing_skipped, passed_on, sender_in_child, signals,
+    forged_socket, inherited_limit, limited, many_given_on, none_to_spare, nothing_skipped, passed_on, sender_in_child,
+    signals,
 }
 
 fn play(case: &str) -> ExitCode {
@@ -51,7 +52,8 @@ fn compile(case: &str) -> Result<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("kcm");
     let mut command = Command::new(programs::find("cc")?);
     command.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread".split(' '));
-    let result = command.args(["main.c", "scene.c"].map(|source| own.join(source))).arg("-o").arg(&target).output();
+    let result =
+        command.args(["main.c", "scene.c", "sharing.c"].map(|source| own.join(source))).arg("-o").arg(&target).output();
     let result = result.context("starting cc")?;
     ensure!(result.status.success(), "cc: {}", String::from_utf8_lossy(&result.stderr));
     Ok(target)

@@ -55,9 +55,9 @@ impl Mux {
     pub fn open(memory: MuxMemory, memfd: Inner, vault: Vault) -> Result<Arc<Self>, Errno> {
         // Whoever looks into the vault has the lock.
         let locked = lock(&memory);
-        let found = vault.find(Member::Kick);
+        let found = vault.find(&[Member::Kick].into_iter().collect()).next();
         drop(locked);
-        let Some([Some(kick), ..]) = found else { return Err(Errno::ENOENT) };
+        let Some((_, [Some(kick), ..])) = found else { return Err(Errno::ENOENT) };
         let mux = Self::with(memory, memfd, kick.move_high(), OnceLock::from(vault))?;
         // All that is there is new to this process.
         mux.local().members = mux.header().members.load(Ordering::Acquire).wrapping_sub(1);

@@ -22,10 +22,11 @@ use preloop_kcm::Kind;
 use preloop_kcm::id::{CsockId, PsockId};
 use preloop_parsers::Parser;
 use preloop_shm::mux::MuxMemory;
-use preloop_sys::unix::{self, Inner};
+use preloop_sys::unix::{self, FDS_MAX, Inner};
 use preloop_sys::{Errno, Fd, call, sleep};
 use preloop_uapi::mux::MUX_NAME;
 use preloop_uapi::sync::Ordering;
+use rustc_hash::FxHashSet;
 use std::sync::Arc;
 
 /// How long a newcomer waits at the desk, in nanoseconds: the pump behind it may be busy, or stopped.
@@ -81,12 +82,13 @@ pub fn sync(entered: &mut Entered<'_>) {
         drop(registry::leave(&mux));
     }
     let Some(vault) = mux.vault() else { return };
-    let mut starved = false;
-    for psock in entered.state().psocks().iter() {
-        starved |= entered.local.tcp(psock).is_none() && take_psock(entered, vault, psock).is_err();
+    let missing = missing(entered);
+    if missing.is_empty() {
+        return;
     }
-    for csock in entered.state().csocks().iter() {
-        starved |= entered.local.far_end(csock).is_none() && take_csock(entered, vault, csock).is_err();
+    let mut starved = false;
+    for (member, found) in vault.find(&missing) {
+        starved |= take(entered, member, found).is_err();
     }
     if starved {
         // Tried again when the mux is next entered.
@@ -94,28 +96,38 @@ pub fn sync(entered: &mut Entered<'_>) {
     }
 }
 
+/// The members that this process has no descriptors of.
+fn missing(entered: &mut Entered<'_>) -> FxHashSet<Member> {
+    let mux = entered.mux();
+    let (state, local) = entered.shown();
+    let psocks = state.psocks().iter().filter(|psock| local.tcp(*psock).is_none());
+    let psocks = psocks.map(|psock| Member::Psock(psock, mux.psock(psock).generation.load(Ordering::Acquire)));
+    let csocks = state.csocks().iter().filter(|csock| local.far_end(*csock).is_none());
+    let csocks = csocks.map(|csock| Member::Csock(csock, mux.csock(csock).generation.load(Ordering::Acquire)));
+    psocks.chain(csocks).collect()
+}
+
 /// This process has no descriptors left.
 struct Starved;
 
-fn take_psock(entered: &mut Entered<'_>, vault: &Vault, psock: PsockId) -> Result<(), Starved> {
-    let generation = entered.mux().psock(psock).generation.load(Ordering::Acquire);
-    let Some(found) = vault.find(Member::Psock(psock, generation)) else { return Ok(()) };
-    let [Some(tcp), Some(parser), ..] = found else { return Err(Starved) };
-    if let Some(loaded) = read_parser(&parser) {
-        let fd = process::adopt(tcp.move_high());
-        entered.local.add_psock(psock, (fd, generation), None, loaded);
-        let _ = entered.watch_psock(psock, fd);
+/// Takes charge of a member's descriptors.
+fn take(entered: &mut Entered<'_>, member: Member, found: [Option<Inner>; FDS_MAX]) -> Result<(), Starved> {
+    match (member, found) {
+        (Member::Psock(psock, generation), [Some(tcp), Some(parser), ..]) => {
+            if let Some(loaded) = read_parser(&parser) {
+                let fd = process::adopt(tcp.move_high());
+                entered.local.add_psock(psock, (fd, generation), None, loaded);
+                let _ = entered.watch_psock(psock, fd);
+            }
+        }
+        (Member::Csock(csock, generation), [Some(far), ..]) => {
+            let far = process::adopt(far.move_high());
+            entered.local.add_ends(csock, Ends { own: -1, far }, generation);
+            let _ = entered.watch_far_end(csock, far);
+        }
+        (Member::Kick, _) => {}
+        _ => return Err(Starved),
     }
-    Ok(())
-}
-
-fn take_csock(entered: &mut Entered<'_>, vault: &Vault, csock: CsockId) -> Result<(), Starved> {
-    let generation = entered.mux().csock(csock).generation.load(Ordering::Acquire);
-    let Some(found) = vault.find(Member::Csock(csock, generation)) else { return Ok(()) };
-    let [Some(far), ..] = found else { return Err(Starved) };
-    let far = process::adopt(far.move_high());
-    entered.local.add_ends(csock, Ends { own: -1, far }, generation);
-    let _ = entered.watch_far_end(csock, far);
     Ok(())
 }
 
@@ -157,33 +169,32 @@ pub fn put_psock(mux: &Mux, psock: PsockId, tcp: Fd, generation: u32, parser: &[
 /// # Errors
 /// EMFILE and its like; ETOOMANYREFS.
 pub fn prepare(sock: &KcmSock) -> Result<(), Errno> {
-    let mux = &sock.mux;
-    let mut entered = mux.enter()?;
+    let mut entered = sock.mux.enter()?;
+    prepare_mux(&mut entered)?;
+    give_name(sock)
+}
+
+/// Puts everything that is missing into a mux's vault, and opens its desk.
+fn prepare_mux(entered: &mut Entered<'_>) -> Result<(), Errno> {
+    let mux = entered.mux();
     mux.header().shared.store(1, Ordering::Release);
     mux.header().passed.store(1, Ordering::Release);
     let vault = mux.make_vault()?;
-    let is_missing = |member| vault.find(member).is_none();
-    if is_missing(Member::Kick) {
+    let there = vault.members();
+    if !there.contains(&Member::Kick) {
         vault.put(Member::Kick, &[mux.kick_fd()])?;
     }
     for (csock, generation) in entered.local.csocks() {
-        if let Some(far) = entered.local.far_end(csock).filter(|_| is_missing(Member::Csock(csock, generation))) {
-            put_csock(mux, csock, far, generation)?;
+        if let Some(far) = entered.local.far_end(csock).filter(|_| !there.contains(&Member::Csock(csock, generation))) {
+            put_csock(&mux, csock, far, generation)?;
         }
     }
     for (psock, generation) in entered.local.psocks() {
         if let Some((tcp, parser)) = entered.local.passable(psock)
-            && is_missing(Member::Psock(psock, generation))
+            && !there.contains(&Member::Psock(psock, generation))
         {
-            put_psock(mux, psock, tcp, generation, parser)?;
+            put_psock(&mux, psock, tcp, generation, parser)?;
         }
-    }
-    let generation = mux.csock(sock.id).generation.load(Ordering::Acquire);
-    let name = Name { mux: mux.id(), csock: sock.id, generation, kind: sock.kind };
-    match unix::bind_to(sock.ends.far, &name.to_bytes()) {
-        // It has its name already.
-        Ok(()) | Err(Errno::EINVAL) => {}
-        Err(error) => return Err(error),
     }
     if entered.local.desk().is_none() {
         match unix::mailbox(&desk_name(mux.id()), BACKLOG) {
@@ -194,6 +205,18 @@ pub fn prepare(sock: &KcmSock) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+/// Has whoever gets a KCM socket recognise it.
+fn give_name(sock: &KcmSock) -> Result<(), Errno> {
+    let mux = &sock.mux;
+    let generation = mux.csock(sock.id).generation.load(Ordering::Acquire);
+    let name = Name { mux: mux.id(), csock: sock.id, generation, kind: sock.kind };
+    match unix::bind_to(sock.ends.far, &name.to_bytes()) {
+        // It has its name already.
+        Ok(()) | Err(Errno::EINVAL) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Somebody is at the desk: everybody of this user gets the mux.
@@ -284,11 +307,21 @@ pub fn before_spawn() -> Vec<Arc<Mux>> {
     if !registry::any() {
         return muxes;
     }
+    let mut socks: Vec<Sock> = Vec::new();
     fdtable::for_each_kcm(|fd, sock| {
-        if !call::closes_on_exec(fd) && prepare(&sock).is_ok() {
-            muxes.push(Arc::clone(&sock.mux));
+        if !call::closes_on_exec(fd) {
+            socks.push(sock);
         }
     });
+    for sock in socks {
+        let is_prepared = muxes.iter().any(|mux| Arc::ptr_eq(mux, &sock.mux));
+        if is_prepared || sock.mux.enter().and_then(|mut entered| prepare_mux(&mut entered)).is_ok() {
+            let is_named = give_name(&sock).is_ok();
+            if is_named && !is_prepared {
+                muxes.push(Arc::clone(&sock.mux));
+            }
+        }
+    }
     muxes
 }
 

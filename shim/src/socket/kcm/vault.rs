@@ -9,6 +9,7 @@ use crate::process;
 use preloop_kcm::id::{CsockId, PLACES, PsockId};
 use preloop_sys::unix::{self, FDS_MAX, Inner};
 use preloop_sys::{Errno, Fd, call};
+use rustc_hash::FxHashSet;
 
 /// `SO_PEEK_OFF`: bytes that a peek passes over.
 const SO_PEEK_OFF: i32 = 42;
@@ -16,7 +17,7 @@ const SO_PEEK_OFF: i32 = 42;
 const ROOM: i32 = 1 << 20;
 
 /// Whose descriptors a message carries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Member {
     /// A csock's far end, by its generation. (Not its own end: whoever has that holds the socket.)
     Csock(CsockId, u32),
@@ -42,6 +43,15 @@ impl Member {
         };
         let [a, b, c, d] = generation.to_ne_bytes();
         [kind, place, 0, 0, a, b, c, d]
+    }
+
+    fn from_bytes([kind, place, _, _, generation @ ..]: [u8; MESSAGE]) -> Self {
+        let generation = u32::from_ne_bytes(generation);
+        match kind {
+            0 => Self::Csock(CsockId(place), generation),
+            PSOCK => Self::Psock(PsockId(place), generation),
+            _ => Self::Kick,
+        }
     }
 }
 
@@ -95,21 +105,33 @@ impl Vault {
         unix::send_from(self.put, &member.to_bytes(), fds)
     }
 
-    /// New descriptors of a member.
-    pub fn find(&self, member: Member) -> Option<[Option<Inner>; FDS_MAX]> {
-        let wanted = member.to_bytes();
-        for skip in (0..).step_by(MESSAGE) {
-            call::set_int_option(self.look, libc::SOL_SOCKET, SO_PEEK_OFF, skip).ok()?;
-            let mut bytes = [0; MESSAGE];
-            let (got, fds) = unix::receive_from(self.look, &mut bytes, libc::MSG_PEEK).ok()?;
-            if got == 0 {
-                return None;
-            }
-            if bytes == wanted {
-                return Some(fds);
-            }
-        }
-        None
+    /// The message behind so many bytes of others.
+    fn at(&self, skip: i32) -> Option<Member> {
+        call::set_int_option(self.look, libc::SOL_SOCKET, SO_PEEK_OFF, skip).ok()?;
+        let mut bytes = [0; MESSAGE];
+        // A call that has no room for descriptors makes none.
+        let got = call::recv(self.look, &mut bytes, libc::MSG_PEEK | libc::MSG_DONTWAIT).ok()?;
+        (got == MESSAGE).then(|| Member::from_bytes(bytes))
+    }
+
+    fn descriptors_at(&self, skip: i32) -> Option<[Option<Inner>; FDS_MAX]> {
+        call::set_int_option(self.look, libc::SOL_SOCKET, SO_PEEK_OFF, skip).ok()?;
+        Some(unix::receive_from(self.look, &mut [0; MESSAGE], libc::MSG_PEEK).ok()?.1)
+    }
+
+    fn positions(&self) -> impl Iterator<Item = (i32, Member)> {
+        (0..).step_by(MESSAGE).map_while(|skip| Some((skip, self.at(skip)?)))
+    }
+
+    /// Whose descriptors are in it.
+    pub fn members(&self) -> FxHashSet<Member> {
+        self.positions().map(|(_, member)| member).collect()
+    }
+
+    /// New descriptors of all these members that are in it.
+    pub fn find(&self, wanted: &FxHashSet<Member>) -> impl Iterator<Item = (Member, [Option<Inner>; FDS_MAX])> {
+        let found = self.positions().filter(|(_, member)| wanted.contains(member));
+        found.filter_map(|(skip, member)| Some((member, self.descriptors_at(skip)?)))
     }
 
     /// Takes a member's descriptors out. The others come to stand in another order, which says nothing. Each is put in again
