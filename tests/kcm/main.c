@@ -471,6 +471,8 @@ static const struct {
     {"inherited_limit", inherited_limit},
     {"forged_socket", forged_socket},
     {"many_given_on", many_given_on},
+    {"passer_is_gone", passer_is_gone},
+    {"mux_is_gone", mux_is_gone},
 };
 
 int main(int argc, char **argv)

@@ -32,5 +32,7 @@ int passed(int through);
 
 /* Cases that are not in main.c. */
 void many_given_on(void);
+void passer_is_gone(void);
+void mux_is_gone(void);
 
 #endif

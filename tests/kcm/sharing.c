@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "scene.h"
 
+#include <errno.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -30,4 +31,54 @@ void many_given_on(void)
     CHECK(posix_spawnp(&child, "true", NULL, NULL, arguments, environ) == 0);
     CHECK(waitpid(child, &status, 0) == child && status == 0);
     CHECK(milliseconds() - start < 1000);
+}
+
+/* Makes a mux and passes its socket through one end of a pair; in a child that ends then. */
+static void passed_by_child(int kcm, int through)
+{
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        if (kcm < 0) {
+            kcm = kcm_socket(SOCK_DGRAM);
+            attached(kcm);
+        }
+        pass(through, kcm);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+/* Who is passed a socket finds its mux as long as any process has that, be it not the one that passed it. */
+void passer_is_gone(void)
+{
+    int through[2], status;
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, through) == 0);
+    pid_t receiver = fork();
+    if (receiver == 0) {
+        char byte, text[256];
+        CHECK(close(through[0]) == 0 && read(through[1], &byte, 1) == 1);
+        int kcm = passed(through[1]);
+        CHECK(get(kcm, text) == 4);
+        _exit(0);
+    }
+    CHECK(close(through[1]) == 0);
+    int kcm = kcm_socket(SOCK_DGRAM);
+    struct pair pair = attached(kcm);
+    CHECK(write(through[0], "x", 1) == 1);
+    passed_by_child(kcm, through[0]);
+    put(pair.peer, "here");
+    CHECK(waitpid(receiver, &status, 0) == receiver && status == 0);
+}
+
+/* A socket whose mux is gone says so, and not that a message without bytes came. */
+void mux_is_gone(void)
+{
+    int through[2];
+    char byte;
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, through) == 0);
+    passed_by_child(-1, through[0]);
+    int kcm = passed(through[1]);
+    CHECK(recv(kcm, &byte, 1, 0) == -1 && errno == ENOTCONN);
+    CHECK(send(kcm, "x", 1, 0) == -1 && errno == ENOTCONN);
 }

@@ -21,8 +21,8 @@ macro_rules! cases {
 
 cases! {
     absurd_lengths, attached_once, cancelled_reader, cancelled_sender, centuries, child_closes, ended_by_handler,
-    forged_socket, inherited_limit, limited, many_given_on, none_to_spare, nothing_skipped, passed_on, sender_in_child,
-    signals,
+    forged_socket, inherited_limit, limited, many_given_on, mux_is_gone, none_to_spare, nothing_skipped, passed_on,
+    passer_is_gone, sender_in_child, signals,
 }
 
 fn play(case: &str) -> ExitCode {

@@ -311,6 +311,17 @@ fn replace(ringer: Fd) -> Result<(), Errno> {
     unsafe { syscall!(Sysno::dup3, new.0, ringer, libc::O_CLOEXEC) }.map(drop)
 }
 
+/// Has a descriptor of the program's stand for a socket that is connected to nothing, and stay close-on-exec or not.
+///
+/// # Errors
+/// EMFILE and its like.
+pub fn disconnect(fd: Fd) -> Result<(), Errno> {
+    let new = socket(libc::SOCK_SEQPACKET)?;
+    let flags = if call::closes_on_exec(fd) { libc::O_CLOEXEC } else { 0 };
+    // SAFETY: plain numbers.
+    unsafe { syscall!(Sysno::dup3, new.0, fd, flags) }.map(drop)
+}
+
 /// Takes one ring off a bell.
 pub fn hush(bell: Fd) {
     let _ = call::recv(bell, &mut [], libc::MSG_DONTWAIT);

@@ -159,8 +159,9 @@ pub fn let_go(entered: &mut Entered<'_>, csock: CsockId) {
     }
 }
 
-fn has_hung_up(far: Fd) -> bool {
-    call::poll_now(far, 0) & libc::POLLHUP != 0
+/// Whether nobody has the other end of a pair any more.
+pub fn has_hung_up(end: Fd) -> bool {
+    call::poll_now(end, 0) & libc::POLLHUP != 0
 }
 
 impl KcmSock {

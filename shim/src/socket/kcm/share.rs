@@ -7,6 +7,8 @@
 //! A KCM socket is recognised by the name that its far end is bound to before it may be passed. Who receives one asks at the
 //! mux's *desk*, a listening Unix socket of its own name, which the pumps of all processes that have the mux serve: a
 //! process of the same user is given the mux's memory and its vault. A program that starts finds both among its descriptors.
+//! Nothing of that travels with the socket: whoever is passed it may be another user. So when all processes that have the mux
+//! are gone before somebody asks, the mux is gone too; the socket's own name still tells that it was one.
 
 use super::csock::{self, KcmSock, Sock};
 use super::entered::Entered;
@@ -16,6 +18,7 @@ use super::vault::{Member, Vault};
 use super::{pump, registry};
 use crate::bpf;
 use crate::fdtable;
+use crate::log;
 use crate::process;
 use crate::socket::birth;
 use preloop_kcm::Kind;
@@ -39,7 +42,7 @@ pub fn desk_name(id: u64) -> Vec<u8> {
     format!("preloop-kcm-desk.{id:016x}").into_bytes()
 }
 
-/// What the far end of a socket is bound to.
+/// What the far end of a socket is bound to, with [`FAR`] before it, and its own end with [`OWN`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Name {
     mux: u64,
@@ -48,14 +51,17 @@ struct Name {
     kind: Kind,
 }
 
+const FAR: &str = "preloop-kcm-sock.";
+const OWN: &str = "preloop-kcm-end.";
+
 impl Name {
-    fn to_bytes(self) -> Vec<u8> {
+    fn to_bytes(self, prefix: &str) -> Vec<u8> {
         let kind = if self.kind == Kind::Dgram { 'd' } else { 's' };
-        format!("preloop-kcm-sock.{:016x}.{}.{}.{kind}", self.mux, self.csock.0, self.generation).into_bytes()
+        format!("{prefix}{:016x}.{}.{}.{kind}", self.mux, self.csock.0, self.generation).into_bytes()
     }
 
     fn parse(name: &[u8]) -> Option<Self> {
-        let mut parts = core::str::from_utf8(name).ok()?.strip_prefix("preloop-kcm-sock.")?.split('.');
+        let mut parts = core::str::from_utf8(name).ok()?.strip_prefix(FAR)?.split('.');
         let mux = u64::from_str_radix(parts.next()?, 16).ok()?;
         let csock = CsockId(parts.next()?.parse().ok()?);
         let generation = parts.next()?.parse().ok()?;
@@ -104,7 +110,8 @@ fn missing(entered: &mut Entered<'_>) -> FxHashSet<Member> {
     let psocks = psocks.map(|psock| Member::Psock(psock, mux.psock(psock).generation.load(Ordering::Acquire)));
     let csocks = state.csocks().iter().filter(|csock| local.far_end(*csock).is_none());
     let csocks = csocks.map(|csock| Member::Csock(csock, mux.csock(csock).generation.load(Ordering::Acquire)));
-    psocks.chain(csocks).collect()
+    let has_desk = local.desk().is_some() || mux.header().passed.load(Ordering::Acquire) == 0;
+    psocks.chain(csocks).chain((!has_desk).then_some(Member::Desk)).collect()
 }
 
 /// This process has no descriptors left.
@@ -124,6 +131,9 @@ fn take(entered: &mut Entered<'_>, member: Member, found: [Option<Inner>; FDS_MA
             let far = process::adopt(far.move_high());
             entered.local.add_ends(csock, Ends { own: -1, far }, generation);
             let _ = entered.watch_far_end(csock, far);
+        }
+        (Member::Desk, [Some(desk), ..]) => {
+            let _ = entered.open_desk(desk.move_high());
         }
         (Member::Kick, _) => {}
         _ => return Err(Starved),
@@ -198,8 +208,12 @@ fn prepare_mux(entered: &mut Entered<'_>) -> Result<(), Errno> {
     }
     if entered.local.desk().is_none() {
         match unix::mailbox(&desk_name(mux.id()), BACKLOG) {
-            Ok(desk) => entered.open_desk(desk)?,
-            // A sibling's.
+            Ok(desk) => {
+                vault.put(Member::Desk, &[desk.fd()])?;
+                entered.open_desk(desk)?;
+                mux.members_changed();
+            }
+            // A sibling's, which this process had no descriptor left for.
             Err(Errno::EADDRINUSE) => {}
             Err(error) => return Err(error),
         }
@@ -212,11 +226,14 @@ fn give_name(sock: &KcmSock) -> Result<(), Errno> {
     let mux = &sock.mux;
     let generation = mux.csock(sock.id).generation.load(Ordering::Acquire);
     let name = Name { mux: mux.id(), csock: sock.id, generation, kind: sock.kind };
-    match unix::bind_to(sock.ends.far, &name.to_bytes()) {
-        // It has its name already.
-        Ok(()) | Err(Errno::EINVAL) => Ok(()),
-        Err(error) => Err(error),
+    for (end, prefix) in [(sock.ends.own, OWN), (sock.ends.far, FAR)] {
+        match unix::bind_to(end, &name.to_bytes(prefix)) {
+            // It has its name already.
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(())
 }
 
 /// Somebody is at the desk: everybody of this user gets the mux.
@@ -249,16 +266,29 @@ fn join(id: u64) -> Option<Arc<Mux>> {
 }
 
 /// A descriptor has come from somewhere else, by SCM_RIGHTS or exec. If it is a KCM socket, the library serves it from now
-/// on.
+/// on. One whose mux is gone fails all calls with ENOTCONN: the pair's end would read as the end of a stream.
 pub fn came(fd: Fd) {
-    let Some(name) = unix::name(fd, true).and_then(|name| Name::parse(&name)) else { return };
-    let Some(mux) = registry::named(name.mux).or_else(|| join(name.mux)) else { return };
-    let Some(sock) = sock_of(&mux, name, fd) else { return };
+    if serve(fd).is_none() && was_kcm(fd) {
+        log::debug_kcm(format_args!("descriptor {fd}: whoever passed this KCM socket is gone, and its mux too"));
+        let _ = unix::disconnect(fd);
+    }
+}
+
+fn serve(fd: Fd) -> Option<()> {
+    let name = Name::parse(&unix::name(fd, true)?)?;
+    let mux = registry::named(name.mux).or_else(|| join(name.mux))?;
+    let sock = sock_of(&mux, name, fd)?;
     mux.have_pump();
     // It is held by a descriptor again.
     drop(registry::leave(&mux));
     birth::given_out(fd);
     fdtable::set_kcm(fd, Some(sock));
+    Some(())
+}
+
+/// Whether a descriptor is the program's end of a socket that nobody has the far end of.
+fn was_kcm(fd: Fd) -> bool {
+    unix::name(fd, false).is_some_and(|name| name.starts_with(OWN.as_bytes())) && csock::has_hung_up(fd)
 }
 
 fn sock_of(mux: &Arc<Mux>, name: Name, fd: Fd) -> Option<Sock> {

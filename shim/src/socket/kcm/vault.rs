@@ -25,10 +25,12 @@ pub enum Member {
     Psock(PsockId, u32),
     /// The mux's eventfd.
     Kick,
+    /// Its desk: whoever has the mux serves it, so it outlives the process that opened it.
+    Desk,
 }
 
-/// Members that a mux has at most, and its eventfd.
-const MEMBERS: usize = 2 * PLACES + 1;
+/// Members that a mux has at most, its eventfd, and its desk.
+const MEMBERS: usize = 2 * PLACES + 2;
 /// Bytes of a message.
 const MESSAGE: usize = 8;
 /// The first byte of a psock's.
@@ -40,6 +42,7 @@ impl Member {
             Self::Csock(CsockId(n), generation) => (0, n, generation),
             Self::Psock(PsockId(n), generation) => (PSOCK, n, generation),
             Self::Kick => (2, 0, 0),
+            Self::Desk => (3, 0, 0),
         };
         let [a, b, c, d] = generation.to_ne_bytes();
         [kind, place, 0, 0, a, b, c, d]
@@ -50,7 +53,8 @@ impl Member {
         match kind {
             0 => Self::Csock(CsockId(place), generation),
             PSOCK => Self::Psock(PsockId(place), generation),
-            _ => Self::Kick,
+            2 => Self::Kick,
+            _ => Self::Desk,
         }
     }
 }
