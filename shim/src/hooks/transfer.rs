@@ -57,8 +57,8 @@ pub unsafe extern "C" fn splice(
     let mut kernel = || unsafe { real::splice(input, in_offset, out, out_offset, len, flags) };
     if in_offset.is_null() && out_offset.is_null() {
         match (fdtable::kcm(input), fdtable::kcm(out)) {
-            (Some(sock), None) => return Answer::Ours(kcm::splice_out(&sock, out, len, flags)).into_c(),
-            (None, Some(sock)) => return Answer::Ours(kcm::splice_in(&sock, input, len, flags)).into_c(),
+            (Some(sock), None) => return Answer::Ours(kcm::splice_out(sock, out, len, flags)).into_c(),
+            (None, Some(sock)) => return Answer::Ours(kcm::splice_in(sock, input, len, flags)).into_c(),
             _ => {}
         }
     }

@@ -41,13 +41,14 @@ pub fn send_bytes(sock: &Sock, bytes: &[u8], flags: i32) -> Result<usize, Errno>
 /// # Errors
 /// As [`send`], and those of `copy`.
 pub fn send_copied(
-    sock: &Sock,
+    sock: Sock,
     len: usize,
     flags: i32,
     copy: &mut dyn FnMut(&mut [u8]) -> Result<(), CoreErrno>,
 ) -> Result<usize, Errno> {
-    send_by(sock.clone(), flags, &mut |entered| {
-        entered.with(|state, outside| state.send(sock.id, (len, flags), outside, &mut *copy))
+    let id = sock.id;
+    send_by(sock, flags, &mut |entered| {
+        entered.with(|state, outside| state.send(id, (len, flags), outside, &mut *copy))
     })
 }
 

@@ -3,7 +3,7 @@
 use super::csock::Sock;
 use super::receive::{Slot, receive};
 use super::send::{part, send_bytes, send_copied};
-use libc::{POLLHUP, POLLIN, POLLOUT, SPLICE_F_MORE, SPLICE_F_NONBLOCK};
+use libc::{MSG_DONTWAIT, POLLHUP, POLLIN, POLLOUT, SPLICE_F_MORE, SPLICE_F_NONBLOCK};
 use preloop_kcm::Kind;
 use preloop_kcm::errno::EIO;
 use preloop_shm::copy::lend;
@@ -53,25 +53,26 @@ pub fn sendfile(sock: &Sock, file: Fd, offset: &mut Option<i64>, count: usize) -
 }
 
 /// splice(2) from a pipe: what it has, up to `len` bytes, is one message, or with SPLICE_F_MORE an open part of one. Bytes
-/// leave the pipe when there is room for them, and not before.
+/// leave the pipe when there is room for them, and not before. A thread that is cancelled lets go of the socket, as in all
+/// calls that sleep: so nobody but they may hold it meanwhile.
 ///
 /// # Errors
 /// EINVAL when it is no pipe; EAGAIN; those of send(2); EIO when somebody else reads the pipe at the same time.
-pub fn splice_in(sock: &Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize, Errno> {
+pub fn splice_in(mut sock: Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize, Errno> {
     call::pipe_room(pipe).map_err(|_| Errno::EINVAL)?;
     if len == 0 {
         return Ok(0);
     }
     let there = loop {
-        wait_for(pipe, POLLIN, flags)?;
+        sock = wait_for(sock, pipe, POLLIN, flags)?;
         match call::int_ioctl(pipe, libc::FIONREAD)?.max(0) as usize {
             0 if call::poll_now(pipe, 0) & POLLHUP != 0 => return Ok(0),
             0 => {}
             there => break there.min(len).min(PIPE),
         }
     };
-    let open = flags & SPLICE_F_MORE != 0;
-    send_copied(sock, there, part(sock.kind, open), &mut |into| {
+    let flags = part(sock.kind, flags & SPLICE_F_MORE != 0);
+    send_copied(sock, there, flags, &mut |into| {
         let mut done = 0;
         while done < into.len() {
             match call::read_now(pipe, &mut into[done..]) {
@@ -88,46 +89,67 @@ pub fn splice_in(sock: &Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize,
 ///
 /// # Errors
 /// EINVAL when it is no pipe; EAGAIN; EINTR.
-pub fn splice_out(sock: &Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize, Errno> {
+pub fn splice_out(sock: Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize, Errno> {
     call::pipe_room(pipe).map_err(|_| Errno::EINVAL)?;
     if len == 0 {
         return Ok(0);
     }
-    wait_for(pipe, POLLOUT, flags)?;
+    let sock = wait_for(sock, pipe, POLLOUT, flags)?;
     let room = call::pipe_room(pipe)?.clamp(1, PIPE);
     let mut bytes = vec![0; len.min(room)];
-    let got = loop {
-        match lend(&mut bytes, |buffers| receive_one(sock, Slot::new(buffers))) {
-            Err(Errno::EAGAIN) if sock.kind == Kind::SeqPacket && sock.is_nonblocking() => {
-                let mut entry = [libc::pollfd { fd: sock.ends.own, events: POLLIN, revents: 0 }];
-                sleep::poll(&mut entry, None, SignalMask::NONE, &mut || {})?;
-            }
-            got => break got?,
-        }
-    };
+    let got = receive_waiting(sock, &mut bytes)?;
     // The pipe may have filled meanwhile: then the call waits, for the message is taken.
     let mut done = 0;
     while done < got {
-        wait_for(pipe, POLLOUT, 0)?;
+        if call::poll_now(pipe, POLLOUT) == 0 {
+            poll(pipe, POLLOUT, &mut || {})?;
+        }
         done += call::write(pipe, &bytes[done..got])?;
     }
     Ok(got)
 }
 
-fn receive_one(sock: &Sock, mut slot: Slot<'_>) -> Result<usize, Errno> {
-    receive(sock.clone(), &mut slot, 0)?;
-    Ok(slot.received.ok().flatten().map_or(0, |received| received.len))
+fn receive_waiting(mut sock: Sock, bytes: &mut [u8]) -> Result<usize, Errno> {
+    while sock.kind == Kind::SeqPacket && sock.is_nonblocking() {
+        match receive_one(sock.clone(), bytes, MSG_DONTWAIT) {
+            Err(Errno::EAGAIN) => {
+                let own = sock.ends.own;
+                sock = sleep_on(sock, own, POLLIN)?;
+            }
+            got => return got,
+        }
+    }
+    receive_one(sock, bytes, 0)
+}
+
+fn receive_one(sock: Sock, bytes: &mut [u8], flags: i32) -> Result<usize, Errno> {
+    lend(bytes, |buffers| {
+        let mut slot = Slot::new(buffers);
+        receive(sock, &mut slot, flags)?;
+        Ok(slot.received.ok().flatten().map_or(0, |received| received.len))
+    })
 }
 
 /// Waits until a pipe can be read or written.
-fn wait_for(pipe: Fd, events: i16, flags: u32) -> Result<(), Errno> {
+fn wait_for(sock: Sock, pipe: Fd, events: i16, flags: u32) -> Result<Sock, Errno> {
     if call::poll_now(pipe, events) != 0 {
-        return Ok(());
+        return Ok(sock);
     }
     let nonblocking = call::status_flags(pipe).is_ok_and(|flags| flags & libc::O_NONBLOCK != 0);
     if flags & SPLICE_F_NONBLOCK != 0 || nonblocking {
         return Err(Errno::EAGAIN);
     }
-    let mut entry = [libc::pollfd { fd: pipe, events, revents: 0 }];
-    sleep::poll(&mut entry, None, SignalMask::NONE, &mut || {}).map(drop)
+    sleep_on(sock, pipe, events)
+}
+
+/// Sleeps until a descriptor can be read or written. A thread that is cancelled meanwhile lets go of the socket.
+fn sleep_on(sock: Sock, fd: Fd, events: i16) -> Result<Sock, Errno> {
+    let mut held = Some(sock);
+    poll(fd, events, &mut || drop(held.take()))?;
+    held.ok_or(Errno::EINTR)
+}
+
+fn poll(fd: Fd, events: i16, cancelled: &mut dyn FnMut()) -> Result<(), Errno> {
+    let mut entry = [libc::pollfd { fd, events, revents: 0 }];
+    sleep::poll(&mut entry, None, SignalMask::NONE, cancelled).map(drop)
 }
