@@ -474,6 +474,7 @@ static const struct {
     {"many_given_on", many_given_on},
     {"passer_is_gone", passer_is_gone},
     {"mux_is_gone", mux_is_gone},
+    {"streams", streams},
 };
 
 int main(int argc, char **argv)

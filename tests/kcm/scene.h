@@ -35,5 +35,6 @@ void cancelled_splice(void);
 void many_given_on(void);
 void passer_is_gone(void);
 void mux_is_gone(void);
+void streams(void);
 
 #endif

@@ -2,11 +2,15 @@
 #define _GNU_SOURCE
 #include "scene.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* From where, and to where. */
@@ -61,4 +65,26 @@ void cancelled_splice(void)
         }
         close(kcm);
     }
+}
+
+/* A stream on a KCM socket reads a message when it is empty, and sends one when it is flushed or closed. */
+void streams(void)
+{
+    int kcm = kcm_socket(SOCK_DGRAM), status;
+    struct pair pair = attached(kcm);
+    FILE *in = fdopen(kcm, "r"), *out = fdopen(dup(kcm), "w");
+    char bytes[16], text[256];
+    CHECK(in && out && fileno(in) == kcm && fileno_unlocked(out) > kcm);
+    put(pair.peer, "here");
+    put(pair.peer, "then");
+    CHECK(fread(bytes, 1, 16, in) == 16 && memcmp(bytes + 4, "here", 4) == 0 && memcmp(bytes + 12, "then", 4) == 0);
+    CHECK(fwrite("\0\0\0\3one", 1, 7, out) == 7 && fflush(out) == 0 && get(pair.peer, text) == 3);
+    CHECK(fwrite("\0\0\0\3two", 1, 7, out) == 7);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(fileno(in) != kcm);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(fclose(out) == 0 && get(pair.peer, text) == 3 && strcmp(text, "two") == 0);
+    CHECK(freopen("/dev/null", "r", in) == NULL && errno == EOPNOTSUPP);
+    CHECK(fclose(in) == 0 && fcntl(kcm, F_GETFD) == -1);
 }

@@ -1,6 +1,6 @@
 //! Descriptors: close, dup, fcntl, and what makes streams of them.
 
-use super::answer;
+use super::{answer, kcm_stream};
 use crate::fdtable;
 use crate::socket::clc;
 use crate::socket::{birth, close, options};
@@ -163,7 +163,8 @@ pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: *mut c_voi
     unsafe { fcntl(fd, command, argument) }
 }
 
-/// fdopen(3): the C library reads and writes a stream's descriptor unseen, so the connection stays on TCP.
+/// fdopen(3): the C library reads and writes a stream's descriptor unseen, so the connection stays on TCP. For a KCM socket
+/// there are streams that it sees.
 ///
 /// # Safety
 /// As in C.
@@ -174,5 +175,5 @@ pub unsafe extern "C" fn fdopen(fd: c_int, mode: *const c_char) -> *mut libc::FI
         return core::ptr::null_mut();
     }
     // SAFETY: the program's own call.
-    unsafe { real::fdopen(fd, mode) }
+    unsafe { if fdtable::kcm(fd).is_some() { kcm_stream::open(fd, mode) } else { real::fdopen(fd, mode) } }
 }

@@ -13,6 +13,7 @@ mod execl;
 mod fd;
 mod io;
 mod kcm;
+mod kcm_stream;
 mod limit;
 mod open;
 mod opt;

@@ -5,7 +5,7 @@
 //! Where a connection comes to stand at one of these numbers later, or the program has streams that cannot be replaced, it
 //! stays on TCP as long as it stands there (`crate::streams`).
 
-use super::{fd, io};
+use super::{fd, io, kcm_stream};
 use crate::fdtable;
 use crate::socket::close::{self, Closing};
 use crate::streams;
@@ -13,7 +13,7 @@ use core::ffi::{c_char, c_int, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use libc::{FILE, size_t, ssize_t};
 use preloop_image::elf;
-use preloop_sys::{Fd, real};
+use preloop_sys::{Errno, Fd, errno, real};
 use std::path::Path;
 
 /// `cookie_io_functions_t` of fopencookie(3).
@@ -96,6 +96,16 @@ unsafe extern "C" fn close_number(cookie: *mut c_void) -> c_int {
     unsafe { fd::close(cookie as usize as Fd) }
 }
 
+/// A new stream on a descriptor that goes through the hooks; null, and errno, when there is none.
+///
+/// # Safety
+/// As fdopen(3).
+pub unsafe fn through_hooks(fd: Fd, mode: *const c_char) -> *mut FILE {
+    let functions = Functions { read, write, seek, close: close_number };
+    // SAFETY: the cookie is a number that the functions take for one; the mode is the caller's.
+    unsafe { fopencookie(fd as usize as *mut c_void, mode, functions) }
+}
+
 /// At the start of a program: replaces the streams that stand on a connection, where that can be done.
 pub fn start() {
     let on_socket = |number: &Fd| fdtable::get(*number).is_some();
@@ -143,10 +153,9 @@ unsafe fn is_fresh(stream: *mut FILE) -> bool {
 /// `old` is a stream of the C library.
 unsafe fn make(number: Fd, old: *mut FILE) -> *mut FILE {
     let mode = if number == 0 { c"r" } else { c"w" };
-    let functions = Functions { read, write, seek, close: close_number };
-    // SAFETY: the cookie is a number that the functions take for one; modes are those of setvbuf(3).
+    // SAFETY: modes are those of setvbuf(3).
     unsafe {
-        let new = fopencookie(number as usize as *mut c_void, mode.as_ptr(), functions);
+        let new = through_hooks(number, mode.as_ptr());
         // Another library (stdbuf's) may have chosen how it is buffered.
         let mode = if number == 2 || (*old.cast::<Buffers>()).flags & UNBUFFERED != 0 {
             libc::_IONBF
@@ -165,13 +174,13 @@ unsafe fn make(number: Fd, old: *mut FILE) -> *mut FILE {
 /// Runs fork while no thread is inside a flush of all streams, with the list of them locked: it may sleep there, in a
 /// replaced one, and wants locks of the library's afterwards that fork holds.
 pub fn hold(fork: impl FnOnce() -> c_int) -> c_int {
-    if REPLACED.iter().all(|place| place.load(Ordering::Acquire).is_null()) {
+    if REPLACED.iter().all(|place| place.load(Ordering::Acquire).is_null()) && !kcm_stream::any() {
         return fork();
     }
     // SAFETY: the lock is recursive, and the C library's own fork takes it too; it makes it anew in the child.
     unsafe {
         _IO_list_lock();
-        let child = fork();
+        let child = kcm_stream::hold(fork);
         if child != 0 {
             _IO_list_unlock();
         }
@@ -179,8 +188,13 @@ pub fn hold(fork: impl FnOnce() -> c_int) -> c_int {
     }
 }
 
-/// The descriptor of a stream that was replaced.
+/// The descriptor of a stream that goes through the hooks, if it is one.
 fn number_of(stream: *mut FILE) -> Option<Fd> {
+    standard_number_of(stream).or_else(|| kcm_stream::number_of(stream))
+}
+
+/// The descriptor of a stream that was replaced.
+fn standard_number_of(stream: *mut FILE) -> Option<Fd> {
     let found = REPLACED.iter().position(|place| core::ptr::eq(place.load(Ordering::Acquire), stream))?;
     (!stream.is_null()).then_some(found as Fd)
 }
@@ -213,7 +227,7 @@ pub unsafe extern "C" fn fileno_unlocked(stream: *mut FILE) -> c_int {
 pub unsafe extern "C" fn fclose(stream: *mut FILE) -> c_int {
     // SAFETY: the program's own call.
     unsafe {
-        let _closing = match number_of(stream) {
+        let _closing = match standard_number_of(stream) {
             // What it holds is written first, and then its descriptor closed, both through the hooks.
             Some(number) => {
                 // The original is closed with it, except for the number, which is closed once.
@@ -221,6 +235,8 @@ pub unsafe extern "C" fn fclose(stream: *mut FILE) -> c_int {
                 (original.flags, original.number) = (original.flags | CLOSED, -1);
                 None
             }
+            // Likewise; only the number of another one is the C library's to close.
+            None if kcm_stream::forget(stream).is_some() => None,
             None => before_unseen_close(stream),
         };
         real::fclose(stream)
@@ -267,11 +283,16 @@ fn restore(number: Fd) -> *mut FILE {
 unsafe fn reopen(stream: *mut FILE, real: impl FnOnce(*mut FILE) -> *mut FILE) -> *mut FILE {
     // SAFETY: the program's own call, and the stream that it had before.
     unsafe {
-        let Some(number) = number_of(stream) else {
+        // A stream of fopencookie(3) cannot be opened anew: the C library would crash.
+        if kcm_stream::number_of(stream).is_some() {
+            errno::set(Errno::EOPNOTSUPP);
+            return core::ptr::null_mut();
+        }
+        let Some(number) = standard_number_of(stream) else {
             let _closing = before_unseen_close(stream);
             return real(stream);
         };
-        // A stream of fopencookie(3) cannot be opened anew; the original can, for it has the same number.
+        // The original can, for it has the same number.
         libc::fflush(stream);
         let _closing = close::before_close(number);
         real(restore(number))
