@@ -470,6 +470,7 @@ static const struct {
     {"centuries", centuries},
     {"inherited_limit", inherited_limit},
     {"forged_socket", forged_socket},
+    {"asleep_before", asleep_before},
     {"cancelled_splice", cancelled_splice},
     {"many_given_on", many_given_on},
     {"passer_is_gone", passer_is_gone},

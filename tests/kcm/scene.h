@@ -31,6 +31,7 @@ void pass(int through, int fd);
 int passed(int through);
 
 /* Cases that are not in main.c. */
+void asleep_before(void);
 void cancelled_splice(void);
 void many_given_on(void);
 void passer_is_gone(void);

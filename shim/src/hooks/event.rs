@@ -3,7 +3,7 @@
 use super::answer;
 use crate::fdtable;
 use crate::socket::wait::Deadline;
-use crate::socket::{epoll, poll as polling};
+use crate::socket::{epoll, poll as polling, select as selecting};
 use core::ffi::c_int;
 use libc::{epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 use preloop_sys::sleep::SignalMask;
@@ -138,8 +138,8 @@ unsafe fn select_any(
     mask: SignalMask,
 ) -> Option<Result<usize, Errno>> {
     // SAFETY: the caller's.
-    let sets = unsafe { polling::Selected { read: words(r, nfds), write: words(w, nfds), except: words(e, nfds) } };
-    polling::select(nfds.max(0) as usize, sets, deadline, mask)
+    let sets = unsafe { selecting::Selected { read: words(r, nfds), write: words(w, nfds), except: words(e, nfds) } };
+    selecting::select(nfds.max(0) as usize, sets, deadline, mask)
 }
 
 /// select(2). As on Linux, the time-out is left holding what remains of it.

@@ -14,6 +14,7 @@ pub mod link;
 pub mod options;
 pub mod poll;
 pub mod rx;
+pub mod select;
 pub mod sock;
 pub mod spare;
 pub mod transfer;

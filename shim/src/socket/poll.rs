@@ -1,9 +1,9 @@
-//! poll(2) and select(2) over rings and other descriptors together.
+//! poll(2) over rings and other descriptors together.
 
 use crate::fdtable;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
-use crate::socket::kcm::lower;
+use crate::socket::kcm::{lower, registry};
 use crate::socket::link::Link;
 use crate::socket::rx;
 use crate::socket::sock::{flag, phase};
@@ -118,14 +118,22 @@ const SPIN_FOR: usize = 8;
 /// The connections among polled descriptors.
 struct Polled<'a> {
     fds: &'a mut [libc::pollfd],
+    /// By index, in its order.
     ours: Vec<(usize, Counted<OpenFile>)>,
+    /// Others may be attached to a KCM mux while this call sleeps.
+    has_strangers: bool,
+    /// This call has slept: bytes of attached sockets, which are KCM's, are no reason to return.
+    has_slept: bool,
     /// What the kernel is asked, the bell last.
     kernel: Vec<libc::pollfd>,
 }
 
-/// Whether poll needs the library for this descriptor.
+/// Whether poll needs the library for this descriptor. Where there are muxes any TCP socket may be attached meanwhile.
 fn ours(fd: Fd) -> Option<Counted<OpenFile>> {
-    fdtable::get(fd).filter(|file| !matches!(file.sock.phase(), phase::TCP | phase::INIT) || file.concerns_kcm())
+    let concerns_us = |file: &Counted<OpenFile>| {
+        !matches!(file.sock.phase(), phase::TCP | phase::INIT) || file.concerns_kcm() || registry::any()
+    };
+    fdtable::get(fd).filter(concerns_us)
 }
 
 /// The descriptor of a socket whose number `fd` was closed while this call sleeps: it goes on with what it began with.
@@ -146,12 +154,17 @@ pub fn poll(
         }
     }
     let ours: Vec<_> = fds.iter().enumerate().filter_map(|(index, entry)| Some((index, ours(entry.fd)?))).collect();
-    if ours.is_empty() {
+    if ours.is_empty() && !registry::any() {
+        return None;
+    }
+    let deadline = deadline();
+    let has_strangers = deadline != Some(0) && fds.iter().any(|entry| lower::may_be_attached(entry.fd));
+    if ours.is_empty() && !has_strangers {
         return None;
     }
     let mut kernel = fds.to_vec();
     kernel.push(libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 });
-    Some(Polled { fds, ours, kernel }.run(deadline(), mask))
+    Some(Polled { fds, ours, has_strangers, has_slept: false, kernel }.run(deadline, mask))
 }
 
 impl Polled<'_> {
@@ -173,12 +186,23 @@ impl Polled<'_> {
                 // What is there is reported first; the signal was handled.
                 return if errno == Errno::EINTR && self.look() { self.report() } else { Err(errno) };
             }
+            self.has_slept = true;
+            if self.has_strangers {
+                self.find_ours();
+            }
             self.catch_up();
             let count = self.count();
-            if count > 0 {
+            if self.has_reason() {
                 return Ok(count);
             }
         }
+    }
+
+    /// Whether what was counted is a reason to return.
+    fn has_reason(&self) -> bool {
+        let is_attached = |index| self.ours.iter().any(|(at, file)| *at == index && file.is_attached());
+        let is_reason = |(index, bits): (usize, u32)| bits & ALWAYS != 0 || bits != 0 && !is_attached(index);
+        self.fds.iter().map(|entry| entry.revents as u16 as u32).enumerate().any(is_reason)
     }
 
     /// What has come for sockets that KCM muxes have is taken, and errors are posted, before anybody looks.
@@ -204,7 +228,9 @@ impl Polled<'_> {
             if let Some(kept) = kept(file, entry.fd) {
                 asked.fd = kept;
             }
-            any |= view.report(wanted, 0) != 0;
+            let report = view.report(wanted, 0);
+            let is_quiet = self.has_slept && file.is_attached() && report & ALWAYS == 0;
+            any |= report != 0 && !is_quiet;
         }
         any
     }
@@ -227,8 +253,24 @@ impl Polled<'_> {
         links.iter().any(elsewhere) && wait::spin(&first.spin, deadline, moved)
     }
 
+    /// Descriptors that have become known since.
+    fn find_ours(&mut self) {
+        for (index, entry) in self.fds.iter().enumerate() {
+            if let Err(place) = self.ours.binary_search_by_key(&index, |(index, _)| *index)
+                && let Some(file) = ours(entry.fd)
+            {
+                self.ours.insert(place, (index, file));
+            }
+        }
+    }
+
     fn sleep(&mut self, deadline: Deadline, mask: SignalMask) -> Result<(), Errno> {
-        let Ok(mut sleeper) = Sleeper::new() else { return self.ask(wait::sooner(deadline), mask, &mut || {}) };
+        let sleeper =
+            Sleeper::new().map(|sleeper| if self.has_strangers { sleeper.hears_of_attaching() } else { sleeper });
+        if self.has_strangers {
+            self.find_ours();
+        }
+        let Ok(mut sleeper) = sleeper else { return self.ask(wait::sooner(deadline), mask, &mut || {}) };
         for (_, file) in &self.ours {
             sleeper.join(file);
         }
@@ -285,84 +327,4 @@ impl Polled<'_> {
         }
         self.fds.iter().filter(|entry| entry.revents != 0).count()
     }
-}
-
-/// The three sets of select(2), each a bitmap of `nfds` descriptors or absent.
-pub struct Selected<'a> {
-    /// Descriptors to read from.
-    pub read: Option<&'a mut [u64]>,
-    /// Descriptors to write to.
-    pub write: Option<&'a mut [u64]>,
-    /// Descriptors with exceptional conditions.
-    pub except: Option<&'a mut [u64]>,
-}
-
-fn bit(set: &Option<&mut [u64]>, fd: usize) -> bool {
-    set.as_ref().and_then(|words| words.get(fd / 64)).is_some_and(|word| word & 1 << (fd % 64) != 0)
-}
-
-/// What makes a descriptor readable, writable and exceptional to select(2) (`fs/select.c`).
-const READ: u32 = IN | libc::POLLRDBAND as u32 | ALWAYS;
-const WRITE: u32 = OUT | libc::POLLWRBAND as u32 | libc::POLLERR as u32;
-const EXCEPT: u32 = libc::POLLPRI as u32;
-
-/// select(2), pselect(2). `None`: nothing here is ours.
-pub fn select(nfds: usize, sets: Selected<'_>, deadline: Deadline, mask: SignalMask) -> Option<Result<usize, Errno>> {
-    let mut fds = Vec::new();
-    let mut any = false;
-    for fd in 0..nfds {
-        let (r, w, e) = (bit(&sets.read, fd), bit(&sets.write, fd), bit(&sets.except, fd));
-        if r || w || e {
-            let events = if r { IN } else { 0 } | if w { OUT } else { 0 } | if e { EXCEPT } else { 0 };
-            fds.push(libc::pollfd { fd: fd as Fd, events: events as u16 as i16, revents: 0 });
-            any |= fdtable::get(fd as Fd).is_some() || fdtable::epoll(fd as Fd).is_some();
-        }
-    }
-    if !any {
-        return None;
-    }
-    let mut answer = poll(&mut fds, || deadline, mask)?;
-    loop {
-        let count = match answer {
-            Err(errno) => return Some(Err(errno)),
-            Ok(_) if fds.iter().any(|entry| entry.revents & libc::POLLNVAL != 0) => return Some(Err(Errno::EBADF)),
-            Ok(count) => count,
-        };
-        // poll also answers what no set asks about, such as POLLHUP of a descriptor that is only in the third: that
-        // one has nothing more to say.
-        let silent = |entry: &libc::pollfd| entry.revents != 0 && !is_asked_for(&sets, entry);
-        if count == 0 || !fds.iter().filter(|entry| entry.revents != 0).all(silent) {
-            return Some(Ok(give(sets, &fds)));
-        }
-        fds.iter_mut().filter(|entry| silent(entry)).for_each(|entry| entry.fd = !entry.fd);
-        answer = poll(&mut fds, || deadline, mask).unwrap_or_else(|| sleep::poll(&mut fds, deadline, mask, &mut || {}));
-    }
-}
-
-/// Whether what poll answered of a descriptor makes it ready in one of the sets.
-fn is_asked_for(sets: &Selected<'_>, entry: &libc::pollfd) -> bool {
-    [(&sets.read, READ), (&sets.write, WRITE), (&sets.except, EXCEPT)]
-        .into_iter()
-        .any(|(set, bits)| entry.revents as u16 as u32 & bits != 0 && bit(set, entry.fd as usize))
-}
-
-fn give(sets: Selected<'_>, fds: &[libc::pollfd]) -> usize {
-    let mut count = 0;
-    for (set, bits) in [(sets.read, READ), (sets.write, WRITE), (sets.except, EXCEPT)] {
-        let Some(words) = set else { continue };
-        for entry in fds {
-            // One that was left out of the last look is not ready.
-            let fd = if entry.fd < 0 { !entry.fd } else { entry.fd };
-            let (word, mask) = (fd as usize / 64, 1u64 << (fd % 64));
-            if words[word] & mask == 0 {
-                continue;
-            }
-            if entry.revents as u16 as u32 & bits != 0 {
-                count += 1;
-            } else {
-                words[word] &= !mask;
-            }
-        }
-    }
-    count
 }

@@ -8,6 +8,7 @@ use crate::process;
 use crate::signals;
 use crate::socket::bell::{self, Bell};
 use crate::socket::file::{OpenFile, Watcher};
+use crate::socket::kcm::lower;
 use crate::socket::link::Link;
 use crate::socket::sock::flag;
 use preloop_shm::counted::Counted;
@@ -77,6 +78,8 @@ pub fn learn(memory: &std::sync::atomic::AtomicU32, fell_asleep: u64) {
 pub struct Sleeper {
     bell: Arc<Bell>,
     places: Vec<Place>,
+    /// Is told of TCP sockets that KCM attaches.
+    hears_of_attaching: bool,
 }
 
 struct Place {
@@ -95,7 +98,7 @@ impl Sleeper {
     pub fn new() -> Result<Self, Errno> {
         let bell = bell::borrow()?;
         bell.fall_asleep();
-        Ok(Self { bell, places: Vec::new() })
+        Ok(Self { bell, places: Vec::new(), hears_of_attaching: false })
     }
 
     /// Enters the waiters of a connection: whoever moves it, or has news, from now on rings the bell. The caller looks
@@ -113,6 +116,13 @@ impl Sleeper {
         self.places.push(Place { file: file.clone(), link, slot, entered });
     }
 
+    /// From now on the bell rings when KCM attaches a TCP socket. The caller looks afterwards which of its descriptors are
+    /// known.
+    pub fn hears_of_attaching(self) -> Self {
+        lower::watch_attaching(&self.bell);
+        Self { hears_of_attaching: true, ..self }
+    }
+
     /// The descriptor to sleep on.
     pub fn bell(&self) -> Fd {
         self.bell.fd()
@@ -128,6 +138,9 @@ impl Sleeper {
     /// The sleep is over; `rang`: the bell did.
     pub fn leave(self, rang: bool) {
         let seq = self.bell.wake_up(false);
+        if self.hears_of_attaching {
+            lower::unwatch_attaching(&self.bell);
+        }
         for place in self.places {
             if let (Some(link), Some(slot)) = (&place.link, place.slot) {
                 link.group.declare(slot, seq);

@@ -208,8 +208,10 @@ fn entries_of(file: &OpenFile) -> impl Iterator<Item = (Arc<Set>, u64)> {
 pub fn ask_anew(file: &OpenFile) {
     for (set, id) in entries_of(file) {
         if let Some(entry) = set.state().entries.get_mut(&id).filter(|entry| !entry.disarmed && !entry.parked) {
-            let wish = entry.wish(look(&entry.file));
-            set.ask(entry, id, wish);
+            let view = look(&entry.file);
+            set.ask(entry, id, entry.wish(view));
+            // Listed before it was attached, it would be looked at later, when bytes are KCM's.
+            entry.listed &= !entry.file.is_attached() || view.report(entry.events, 0) != 0;
         }
     }
 }

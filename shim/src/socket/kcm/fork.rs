@@ -2,7 +2,7 @@
 
 use super::csock::{self, Sock};
 use super::mux::Mux;
-use super::{proc, pump, registry};
+use super::{lower, proc, pump, registry};
 use crate::fdtable;
 use preloop_kcm::Set;
 use preloop_sys::Fd;
@@ -30,13 +30,14 @@ impl Muxes {
     pub fn hold<R>(&self, during: impl FnOnce() -> R) -> R {
         let _rests = pump::rest();
         let frozen: Vec<_> = self.0.iter().map(|mux| mux.local()).collect();
-        let result = registry::hold(|| pump::hold(|| proc::hold(during)));
+        let result = registry::hold(|| pump::hold(|| proc::hold(|| lower::hold(during))));
         drop(frozen);
         result
     }
 
     /// In a forked child: makes anew what was the parent's alone.
     pub fn in_child(&self) {
+        lower::after_fork();
         self.0.iter().for_each(Mux::after_fork);
         forget_calls();
         self.0.iter().for_each(forget_closing);

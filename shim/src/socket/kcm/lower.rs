@@ -4,6 +4,9 @@
 //! error, and whoever looks sees what is there. Here the kernel's socket wakes for both, so epoll sets and sleeping polls ask
 //! it for nothing ([`view`]), and are told of posted errors as of a connection that moves ([`News`]).
 //!
+//! Before it is attached this process may not know the socket, and threads sleep in the kernel's poll(2) on it. Once there is a
+//! mux such a sleep has a bell ([`may_be_attached`], [`watch_attaching`]), and they look anew when a socket is attached.
+//!
 //! An error stays posted until a call on the socket tells it, after it was unattached too: so it is kept beside the socket,
 //! where forked siblings have it as well.
 //!
@@ -12,6 +15,8 @@
 
 use super::mux::Mux;
 use super::registry;
+use crate::fdtable;
+use crate::socket::bell::Bell;
 use crate::socket::file::OpenFile;
 use crate::socket::poll::{IN, OUT, RDHUP, View};
 use crate::socket::{clc, epoll};
@@ -19,7 +24,7 @@ use preloop_kcm::pull::NoSink;
 use preloop_shm::counted::Counted;
 use preloop_sys::{Errno, Fd, call, process, tcp};
 use preloop_uapi::sync::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Bits that are told to the program whether asked for or not, and tell of a change of state.
 const CHANGES: u32 = (libc::POLLHUP | libc::POLLRDHUP) as u32;
@@ -47,8 +52,47 @@ impl News {
 impl Drop for News {
     fn drop(&mut self) {
         self.changed.iter().for_each(|file| epoll::ask_anew(file));
+        if !self.changed.is_empty() {
+            let bells = strangers().clone();
+            bells.iter().for_each(|bell| bell.ring());
+        }
         self.changed.iter().chain(&self.posted).for_each(|file| clc::tell_watchers(file));
     }
+}
+
+/// Bells of threads that sleep in poll(2) on TCP sockets which this process does not know.
+static STRANGERS: Mutex<Vec<Arc<Bell>>> = Mutex::new(Vec::new());
+
+fn strangers() -> MutexGuard<'static, Vec<Arc<Bell>>> {
+    STRANGERS.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Whether a descriptor that this process does not know is a TCP socket, which may be attached while a thread sleeps on it.
+pub fn may_be_attached(fd: Fd) -> bool {
+    let is_tcp = || call::int_option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP);
+    registry::any() && fd >= 0 && fdtable::socket(fd).is_none() && is_tcp()
+}
+
+/// A thread is about to sleep on such: from now on its bell rings when a socket is attached. It looks afterwards which of
+/// them this process knows.
+pub fn watch_attaching(bell: &Arc<Bell>) {
+    strangers().push(Arc::clone(bell));
+}
+
+/// It is awake.
+pub fn unwatch_attaching(bell: &Arc<Bell>) {
+    strangers().retain(|other| !Arc::ptr_eq(other, bell));
+}
+
+/// Runs `during` while no thread comes or goes (for fork).
+pub fn hold<R>(during: impl FnOnce() -> R) -> R {
+    let _held = strangers();
+    during()
+}
+
+/// In a forked child, which has no other thread.
+pub fn after_fork() {
+    strangers().clear();
 }
 
 /// A TCP socket's state, as `PsockEntry::seen` has it; `bits` are those that it was just told to poll with.

@@ -1,0 +1,70 @@
+/* The TCP socket below a mux. */
+#define _GNU_SOURCE
+#include "scene.h"
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int watched, set;
+static atomic_int awake;
+
+static void *polls(void *unused)
+{
+    struct pollfd entry = {.fd = watched, .events = POLLIN};
+    CHECK(poll(&entry, 1, -1) == 1);
+    awake++;
+    return unused ? NULL : (void *)(long)entry.revents;
+}
+
+static void *selects(void *unused)
+{
+    fd_set readable;
+    FD_ZERO(&readable);
+    FD_SET(watched, &readable);
+    CHECK(select(watched + 1, &readable, NULL, NULL, NULL) == 1);
+    awake++;
+    return unused ? NULL : (void *)POLLERR;
+}
+
+static void *waits(void *unused)
+{
+    struct epoll_event event;
+    CHECK(epoll_wait(set, &event, 1, -1) == 1 && event.data.u64 == 17);
+    awake++;
+    return unused ? NULL : (void *)(long)event.events;
+}
+
+/* Who was asleep on a TCP socket when it was attached hears of KCM's errors, and no more of bytes. */
+void asleep_before(void)
+{
+    void *(*const sleeps[])(void *) = {polls, selects, waits};
+    pthread_t threads[3];
+    int kcm = kcm_socket(SOCK_DGRAM);
+    struct pair pair = connection();
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 17};
+    watched = pair.tcp;
+    CHECK((set = epoll_create1(0)) >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, watched, &event) == 0);
+    for (int n = 0; n < 3; n++)
+        CHECK(pthread_create(&threads[n], NULL, sleeps[n], NULL) == 0);
+    usleep(200000);
+    CHECK(attach(kcm, pair.tcp) == 0);
+    for (int n = 0; n < 4; n++) {
+        char text[256];
+        put(pair.peer, "here");
+        CHECK(get(kcm, text) == 4);
+    }
+    usleep(100000);
+    CHECK(awake == 0);
+    CHECK(write(pair.peer, "\377\377\377\377", 4) == 4); /* a message that is too long */
+    for (int n = 0; n < 3; n++) {
+        void *bits;
+        CHECK(pthread_join(threads[n], &bits) == 0 && (long)bits & POLLERR);
+    }
+}
