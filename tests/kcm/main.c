@@ -472,6 +472,7 @@ static const struct {
     {"forged_socket", forged_socket},
     {"asleep_before", asleep_before},
     {"cancelled_splice", cancelled_splice},
+    {"killed_senders", killed_senders},
     {"many_given_on", many_given_on},
     {"passer_is_gone", passer_is_gone},
     {"mux_is_gone", mux_is_gone},

@@ -33,6 +33,7 @@ int passed(int through);
 /* Cases that are not in main.c. */
 void asleep_before(void);
 void cancelled_splice(void);
+void killed_senders(void);
 void many_given_on(void);
 void passer_is_gone(void);
 void mux_is_gone(void);

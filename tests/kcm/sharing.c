@@ -3,8 +3,11 @@
 #include "scene.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -81,4 +84,38 @@ void mux_is_gone(void)
     int kcm = passed(through[1]);
     CHECK(recv(kcm, &byte, 1, 0) == -1 && errno == ENOTCONN);
     CHECK(send(kcm, "x", 1, 0) == -1 && errno == ENOTCONN);
+}
+
+/* Senders that are killed while they wait for room leave nothing that keeps a socket from being told writable. */
+static void with_killed_senders(int size)
+{
+    static char message[30000];
+    pid_t children[15];
+    int kcm = kcm_socket(SOCK_SEQPACKET), set = epoll_create1(0), status;
+    struct pair pair = connection();
+    if (size)
+        CHECK(setsockopt(kcm, SOL_SOCKET, SO_SNDBUF, &size, sizeof size) == 0);
+    while (send(kcm, message, sizeof message, MSG_EOR | MSG_DONTWAIT) > 0)
+        ;
+    for (int n = 0; n < 15; n++) {
+        children[n] = fork();
+        if (children[n] == 0)
+            _exit(send(kcm, message, sizeof message, MSG_EOR) < 0);
+    }
+    usleep(300000);
+    for (int n = 0; n < 15; n++)
+        CHECK(kill(children[n], SIGKILL) == 0 && waitpid(children[n], &status, 0) == children[n] && WIFSIGNALED(status));
+    struct epoll_event event = {.events = EPOLLOUT | EPOLLET};
+    CHECK(epoll_ctl(set, EPOLL_CTL_ADD, kcm, &event) == 0 && epoll_wait(set, &event, 1, 0) == 1);
+    CHECK(epoll_wait(set, &event, 1, 0) == 0);
+    CHECK(attach(kcm, pair.tcp) == 0);
+    CHECK(epoll_wait(set, &event, 1, 1000) == 1 && event.events == EPOLLOUT);
+    struct pollfd entry = {.fd = kcm, .events = POLLOUT};
+    CHECK(poll(&entry, 1, 0) == 1 && entry.revents == POLLOUT);
+}
+
+void killed_senders(void)
+{
+    with_killed_senders(0);
+    with_killed_senders(1);
 }

@@ -86,6 +86,8 @@ pub struct MuxHeader {
     pub _unused: AtomicU32,
     /// Room for a lock (`pthread_mutex_t`).
     pub lock: [AtomicU64; 8],
+    /// Whose calls sleep until messages are flushed: a process and a csock (see `socket::kcm::senders`), or 0.
+    pub senders: [AtomicU64; 32],
     /// Csocks, by bits, whose messages were flushed by a process that cannot tell of it: one that has their end does.
     pub untold: [AtomicU64; PLACES / 64],
     /// By index of the csock.

@@ -4,7 +4,7 @@ use super::entered::Entered;
 use super::local::Ends;
 use super::mux::Mux;
 use super::vault::Member;
-use super::{registry, share};
+use super::{registry, senders, share};
 use crate::fdtable;
 use crate::process;
 use crate::socket::birth;
@@ -90,9 +90,10 @@ fn add(mux: &Arc<Mux>, kind: Kind, flags: i32) -> Result<Fd, Errno> {
     let ends = Ends { own: process::adopt(own), far: process::adopt(far) };
     let entry = mux.csock(id);
     let generation = entry.generation.fetch_add(1, Ordering::AcqRel) + 1;
-    for count in [&entry.tokens, &entry.edges, &entry.senders] {
+    for count in [&entry.tokens, &entry.edges] {
         count.store(0, Ordering::Relaxed);
     }
+    senders::begin(mux, id);
     entered.local.add_ends(id, ends, generation);
     // Before it is there: if this process is killed now, its siblings find the far end, which hangs up.
     let ready = entered

@@ -4,7 +4,7 @@ use super::local::Local;
 use super::lower::{self, News};
 use super::mux::Mux;
 use super::source::{CHANGES, EVENTS, Source};
-use super::{pump, share};
+use super::{pump, senders, share};
 use crate::process;
 use core::cell::Cell;
 use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT};
@@ -246,6 +246,7 @@ impl Entered<'_> {
                 self.local.tell(csock, self.mux.csock(csock), waits);
             }
             for csock in flushed.iter() {
+                senders::count_out_the_dead(self.mux, csock);
                 if !self.local.tell_flushed(csock, self.mux.csock(csock)) {
                     self.mux.leave_untold(csock);
                 }

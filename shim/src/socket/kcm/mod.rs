@@ -30,7 +30,7 @@
 //! | [`csock`] | KCM sockets: made, cloned, closed |
 //! | [`psock`] | TCP sockets: attached, unattached |
 //! | [`lower`] | what calls on the TCP sockets themselves see of KCM: its errors |
-//! | [`receive`], [`send`], [`transfer`] | data |
+//! | [`receive`], [`send`], [`senders`], [`transfer`] | data |
 //! | [`parser`] | the program that a psock is attached with |
 //! | [`options`] | socket options, ioctl(2) |
 //! | [`proc`] | `/proc/net/kcm` |
@@ -55,6 +55,7 @@ mod readers;
 pub mod receive;
 pub mod registry;
 pub mod send;
+mod senders;
 pub mod share;
 mod source;
 pub mod transfer;

@@ -4,6 +4,7 @@ use super::csock::Sock;
 use super::entered::Entered;
 use super::outside::Gathered;
 use super::receive::has_waited;
+use super::senders;
 use libc::{MSG_DONTWAIT, SO_SNDTIMEO};
 use preloop_kcm::Kind;
 use preloop_kcm::errno::{EAGAIN, Errno as CoreErrno};
@@ -12,7 +13,6 @@ use preloop_kcm::send::MSG_MORE;
 use preloop_kcm::straight::Slices;
 use preloop_shm::copy::Buffers;
 use preloop_sys::{Errno, clock, sleep};
-use preloop_uapi::sync::Ordering;
 
 /// Sends the program's bytes: a message, or a part of one, all or nothing. Answers how many bytes.
 ///
@@ -69,7 +69,7 @@ fn send_by(
             Err(error) => return Err(Errno::new(error)),
         }
         slept = slept.or_else(|| Some(clock::now()));
-        sock.mux.csock(sock.id).senders.fetch_add(1, Ordering::AcqRel);
+        senders::falls_asleep(&sock.mux, sock.id);
         drop(entered);
         sock = sleep_on(sock)?;
     }
@@ -80,14 +80,13 @@ fn send_by(
 fn sleep_on(sock: Sock) -> Result<Sock, Errno> {
     let far = sock.ends.far;
     let mut held = Some(sock);
-    let sleeps_no_more = |sock: &Sock| sock.mux.csock(sock.id).senders.fetch_sub(1, Ordering::AcqRel);
     let woken = sleep::for_packet(far, &mut || {
         if let Some(sock) = held.take() {
-            sleeps_no_more(&sock);
+            senders::woke(&sock.mux, sock.id);
         }
     });
     let sock = held.ok_or(Errno::EINTR)?;
-    sleeps_no_more(&sock);
+    senders::woke(&sock.mux, sock.id);
     woken.map(|()| sock)
 }
 
