@@ -68,3 +68,22 @@ void asleep_before(void)
         CHECK(pthread_join(threads[n], &bits) == 0 && (long)bits & POLLERR);
     }
 }
+
+/* A TCP socket comes back with the SO_RCVLOWAT that the program gave it: unattached, and when its mux ends. */
+void low_water(void)
+{
+    for (int n = 0; n < 2; n++) {
+        int kcm = kcm_socket(SOCK_DGRAM), bytes = 7;
+        struct pair pair = connection();
+        socklen_t length = sizeof bytes;
+        char text[256];
+        CHECK(setsockopt(pair.tcp, SOL_SOCKET, SO_RCVLOWAT, &bytes, length) == 0 && attach(kcm, pair.tcp) == 0);
+        put(pair.peer, "here");
+        CHECK(get(kcm, text) == 4);
+        CHECK(n ? close(kcm) == 0 : unattach(kcm, pair.tcp) == 0);
+        CHECK(getsockopt(pair.tcp, SOL_SOCKET, SO_RCVLOWAT, &bytes, &length) == 0 && bytes == 7);
+        struct pollfd entry = {.fd = pair.tcp, .events = POLLIN};
+        CHECK(write(pair.peer, "123456", 6) == 6 && poll(&entry, 1, 200) == 0);
+        CHECK(write(pair.peer, "7", 1) == 1 && poll(&entry, 1, 5000) == 1 && entry.revents == POLLIN);
+    }
+}

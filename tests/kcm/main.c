@@ -473,6 +473,7 @@ static const struct {
     {"asleep_before", asleep_before},
     {"cancelled_splice", cancelled_splice},
     {"killed_senders", killed_senders},
+    {"low_water", low_water},
     {"many_given_on", many_given_on},
     {"passer_is_gone", passer_is_gone},
     {"mux_is_gone", mux_is_gone},
