@@ -123,7 +123,7 @@ impl Mux {
 
     /// Attaches the TCP socket of that inode.
     pub fn attach(&mut self, inode: u64) -> PsockId {
-        let psock = self.with(|state, outside| state.attach(outside)).unwrap();
+        let psock = self.with(|state, outside| state.attach(0, outside)).unwrap();
         let entry = offset_of!(MuxHeader, psocks) + usize::from(psock.0) * size_of::<PsockEntry>();
         self.put(entry + offset_of!(PsockEntry, inode), inode);
         psock

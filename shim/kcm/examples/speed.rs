@@ -122,7 +122,7 @@ impl Bench {
         let mut tcp = Endless { bytes: message.repeat((1 << 20) / LEN), left: 0, written: 0 };
         let options = Options { kind: Kind::Dgram, receive_buffer: 212_992, send_buffer: 212_992 };
         let csocks = (0..csocks).map(|_| mux.open(options, &mut memory).expect("there is a place")).collect();
-        let psock = mux.attach(&mut Outside { memory: &mut memory, tcp: &mut tcp }).expect("there is a place");
+        let psock = mux.attach(0, &mut Outside { memory: &mut memory, tcp: &mut tcp }).expect("there is a place");
         mux.take_work();
         Self { mux, memory, tcp, csocks, psock }
     }
@@ -153,7 +153,7 @@ impl Bench {
     fn send_from(&mut self, csock: CsockId) {
         let outside = &mut Outside { memory: &mut self.memory, tcp: &mut self.tcp };
         let bytes = black_box([b's'; LEN]);
-        assert_eq!(self.mux.send_from(csock, (LEN, MSG_EOR), outside, &mut Slices(&[&bytes])), Ok(LEN));
+        assert_eq!(self.mux.send_from(csock, 0, (LEN, MSG_EOR), outside, &mut Slices(&[&bytes])), Ok(LEN));
         self.work();
     }
 

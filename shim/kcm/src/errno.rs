@@ -9,6 +9,8 @@ pub const ENOENT: Errno = 2;
 pub const EAGAIN: Errno = 11;
 /// A bad address.
 pub const EFAULT: Errno = 14;
+/// Arguments that do not go together.
+pub const EINVAL: Errno = 22;
 /// All slots are taken.
 pub const ENFILE: Errno = 23;
 /// Input or output failed.
@@ -23,5 +25,7 @@ pub const EPROTO: Errno = 71;
 pub const ESTRPIPE: Errno = 86;
 /// A message longer than there is room for.
 pub const EMSGSIZE: Errno = 90;
+/// No such connection.
+pub const ENOTCONN: Errno = 107;
 /// A message took too long to come.
 pub const ETIMEDOUT: Errno = 110;

@@ -7,7 +7,7 @@
 
 use crate::errno::{ENFILE, ENOENT, Errno};
 use crate::id::{CsockId, PsockId};
-use crate::mux::{CSOCK, Csock, Kind, MuxState, PSOCK};
+use crate::mux::{CSOCK, Csock, Kind, MuxState, PSOCK, Psock};
 use crate::outside::{Outside, Regions, Tcp};
 use crate::queue::Queue;
 use crate::repair::in_order;
@@ -74,10 +74,12 @@ impl MuxState {
         Ok(last)
     }
 
-    /// Adds a psock, the last in the rotation, unless a csock waits for one. ENFILE when all places are taken.
-    pub fn attach<M: Regions, T: Tcp>(&mut self, outside: &mut Outside<'_, M, T>) -> Result<PsockId, Errno> {
+    /// Adds a psock, the last in the rotation, unless a csock waits for one. Its name tells its connection from any other
+    /// that there ever was ([`crate::receive::Received::connection`], [`MuxState::send_to`]); without one it is 0. ENFILE
+    /// when all places are taken.
+    pub fn attach<M: Regions, T: Tcp>(&mut self, name: u64, outside: &mut Outside<'_, M, T>) -> Result<PsockId, Errno> {
         let id = self.attached.lowest_free().ok_or(ENFILE)?;
-        self.psocks[id.index()] = PSOCK;
+        self.psocks[id.index()] = Psock { name, ..PSOCK };
         self.locate(id, outside.tcp);
         in_order();
         self.attached.insert(id);
@@ -90,7 +92,8 @@ impl MuxState {
 
     /// Takes a psock out. The message that it had cut for nobody is lost, and so is what was taken of an unfinished one;
     /// all that comes after it stands in TCP.
-    /// If a csock was sending on it, it is stopped for sending, with EPIPE, and the message goes whole to another one.
+    /// If a csock was sending on it, it is stopped for sending, with EPIPE, and the message goes whole to another one, unless
+    /// it is for this one.
     /// ENOENT when it is not attached.
     pub fn unattach<M: Regions, T: Tcp>(
         &mut self,
@@ -130,6 +133,23 @@ impl MuxState {
     /// SO_SNDBUF of a csock, in bytes. It counts when the next message begins.
     pub fn set_send_buffer(&mut self, csock: CsockId, bytes: u32) {
         self.csocks[csock.index()].send_buffer = bytes;
+    }
+
+    /// Whether this csock's messages say which connection they came from. Those that were queued before any csock of the mux
+    /// had this do not say it.
+    pub fn set_addresses(&mut self, csock: CsockId, on: bool) {
+        self.csocks[csock.index()].addresses = on;
+        self.named |= on;
+    }
+
+    /// [`MuxState::set_addresses`], as it is.
+    pub fn has_addresses(&self, csock: CsockId) -> bool {
+        self.csocks[csock.index()].addresses
+    }
+
+    /// The psock of this name, which is not 0.
+    pub(crate) fn named(&self, name: u64) -> Option<PsockId> {
+        self.attached.iter().find(|psock| self.psocks[psock.index()].name == name)
     }
 
     /// A call on this csock goes to sleep until there is a message.

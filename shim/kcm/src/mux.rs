@@ -36,6 +36,8 @@ pub(crate) struct Csock {
     pub(crate) send_buffer: u32,
     /// Calls asleep until there is a message.
     pub(crate) sleepers: u32,
+    /// The connection that the open message is to go to; 0 for any.
+    pub(crate) open_to: u64,
     /// Bytes of the open message.
     pub(crate) open_len: u32,
     /// Bytes of the first message to be sent that the reserved psock has taken.
@@ -44,12 +46,16 @@ pub(crate) struct Csock {
     pub(crate) writing: u16,
     /// The reserved psock's index plus one; 0 for none.
     pub(crate) tx_psock: u16,
+    /// Index plus one of the psock that it waits for, while it is one of [`MuxState::senders`]; 0 for any.
+    pub(crate) wants: u16,
     pub(crate) kind: Kind,
     /// Whether a message is open.
     pub(crate) open: bool,
     pub(crate) disabled: bool,
     /// Finished messages are held back for a flush.
     pub(crate) wait_more: bool,
+    /// Its messages say which connection they came from.
+    pub(crate) addresses: bool,
 }
 
 #[repr(C)]
@@ -69,6 +75,8 @@ pub(crate) struct Psock {
     pub(crate) stats: PsockStats,
     /// What the mux's counts have of these.
     pub(crate) saved: CsockStats,
+    /// What its connection is called; 0 for nothing.
+    pub(crate) name: u64,
     /// Length of the message at the buffer's start that was cut and waits for a csock; 0 for none.
     pub(crate) ready: u32,
     /// The error posted on the TCP socket; 0 for none.
@@ -93,14 +101,17 @@ pub(crate) const CSOCK: Csock = Csock {
     low_water: 0,
     send_buffer: 0,
     sleepers: 0,
+    open_to: 0,
     open_len: 0,
     sent: 0,
     writing: 0,
     tx_psock: 0,
+    wants: 0,
     kind: Kind::Dgram,
     open: false,
     disabled: false,
     wait_more: false,
+    addresses: false,
 };
 
 const NO_COUNTS: PsockStats = PsockStats {
@@ -128,6 +139,7 @@ pub(crate) const PSOCK: Psock = Psock {
     given: 0,
     stats: NO_COUNTS,
     saved: CSOCK.stats,
+    name: 0,
     ready: 0,
     posted: 0,
     window: 0,
@@ -197,12 +209,14 @@ pub struct MuxState {
     pub(crate) stats: MuxStats,
     /// Counts of psocks that are gone.
     pub(crate) gone: PsockStats,
+    /// Messages are queued with the names of their connections: some csock has wanted to know.
+    pub(crate) named: bool,
 }
 
 const _: () = {
-    assert!(size_of::<Csock>() == 112);
-    assert!(size_of::<Psock>() == 304);
-    assert!(size_of::<MuxState>() == 111336);
+    assert!(size_of::<Csock>() == 128);
+    assert!(size_of::<Psock>() == 312);
+    assert!(size_of::<MuxState>() == 117488);
 };
 
 impl Default for MuxState {
@@ -240,6 +254,7 @@ impl MuxState {
             rx_ready_drops: 0,
         },
         gone: NO_COUNTS,
+        named: false,
     };
 
     /// The state that stands in `bytes`, as many as it has: a copy of another process's. Whatever they are, what only looks

@@ -24,7 +24,6 @@ use crate::mux::{Kind, MuxState};
 use crate::outside::{Outside, Region, Regions, Tcp};
 use crate::queue::RECORD;
 use crate::receive::Received;
-use crate::steer::charge;
 use crate::strparser::{Cut, Look};
 
 /// After so many bytes a batch ends, so that one psock does not keep others waiting.
@@ -177,10 +176,11 @@ impl MuxState {
         while !bytes.is_empty() {
             let cut = from.strp.next(bytes, look, &mut from.stats);
             let (Cut::Message(len), Some(to), Some(room)) = (cut, to.as_mut(), sink.room()) else { return cut };
-            let (received, finished) = Received::of(to.kind, len, room);
+            let (mut received, finished) = Received::of(to.kind, len, room);
             if !finished {
                 return cut;
             }
+            received.connection = to.told(from.name);
             from.dealing.deal(len);
             let message;
             (message, bytes) = bytes.split_at(len);
@@ -234,12 +234,14 @@ impl MuxState {
         if batch.caller.csock != Some(csock) || self.csocks[csock.index()].rx.messages > 0 || sink.room().is_none() {
             return false;
         }
+        let tag = self.tag(batch.psock, len);
         let state = &mut self.csocks[csock.index()];
         let from = self.psocks[batch.psock.index()].buffer.filled().start;
         let region = memory.region(Region::Psock(batch.psock));
         let mut done = 0;
         while let Some(room) = sink.room() {
-            let (received, finished) = Received::of(state.kind, len - done, room);
+            let (mut received, finished) = Received::of(state.kind, len - done, room);
+            received.connection = state.told(tag.connection);
             let put = sink.put(&region[from + done..from + done + received.len], received);
             done += received.len;
             if put.is_ok() {
@@ -252,7 +254,7 @@ impl MuxState {
         }
         // Out of buffers in the middle of a SOCK_SEQPACKET message. There is room for its rest, the queue being empty.
         let rest = (Region::Psock(batch.psock), from + done..from + len);
-        let queued = state.rx.push_from(memory, Region::Received(csock), rest, charge(len));
+        let queued = state.rx.push_from(memory, Region::Received(csock), rest, tag);
         debug_assert!(queued && state.kind == Kind::SeqPacket);
         self.note_gain(csock);
         true

@@ -15,7 +15,7 @@
 
 use crate::errno::{EAGAIN, Errno};
 use crate::id::CsockId;
-use crate::mux::{Kind, MuxState};
+use crate::mux::{Csock, Kind, MuxState};
 use crate::outside::{Region, Regions};
 use crate::pull::Sink;
 
@@ -33,6 +33,9 @@ pub struct Received {
     pub len: usize,
     /// MSG_EOR, MSG_TRUNC.
     pub flags: i32,
+    /// The name of the connection that the message came from ([`MuxState::attach`]); 0 when that is not known, or the csock
+    /// has no addresses ([`MuxState::set_addresses`]).
+    pub connection: u64,
 }
 
 impl Received {
@@ -43,7 +46,14 @@ impl Received {
             Kind::Dgram => (want, true, MSG_EOR | MSG_TRUNC),
             Kind::SeqPacket => (want, false, 0),
         };
-        (Self { len, flags }, finished)
+        (Self { len, flags, connection: 0 }, finished)
+    }
+}
+
+impl Csock {
+    /// What it is told of a message of this connection.
+    pub(crate) fn told(&self, connection: u64) -> u64 {
+        if self.addresses { connection } else { 0 }
     }
 }
 
@@ -72,6 +82,7 @@ impl MuxState {
         let region = memory.region(Region::Received(csock));
         let head = state.rx.head(region).ok_or(EAGAIN)?;
         let (mut received, finished) = Received::of(state.kind, head.bytes.len(), want);
+        received.connection = state.told(head.tag.connection);
         let peeks = flags & MSG_PEEK != 0;
         if peeks {
             received.flags = 0;

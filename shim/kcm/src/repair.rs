@@ -12,6 +12,7 @@
 //! | writing queued messages to a psock | they are queued still but for what TCP has |
 //! | writing a message that is not queued | it went out or it did not; where TCP has only a part, the psock is stopped for sending, with EPIPE |
 //! | making a message | it is lost, with all parts of it |
+//! | stopping a psock, or taking it away | messages that are for that one alone are dropped, as ever |
 //! | moving a queue to the start of its region, over itself | the queue is lost |
 //! | closing or disabling a csock | as if it had come to its end |
 //!
@@ -27,12 +28,12 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use crate::buffer::Buffer;
 use crate::errno::EPIPE;
-use crate::id::{CsockId, Id, PsockId};
+use crate::id::{CsockId, Id, PsockId, Set};
 use crate::list::Fifo;
 use crate::mux::{CSOCK, Csock, MuxState, PSOCK};
 use crate::outside::{Outside, Region, Regions, Tcp};
-use crate::queue::{Queue, RECORD};
-use crate::transmit::{csock, psock};
+use crate::queue::{Queue, RECORD, record_len};
+use crate::transmit::{Gone, csock, link, psock};
 
 /// Bytes sent of a csock's head, when what was sent last is not its head.
 const UNKNOWN: u32 = u32::MAX;
@@ -59,6 +60,7 @@ impl MuxState {
         every().for_each(|csock| self.repair_reservation(csock));
         every().for_each(|psock| self.repair_reserved(psock));
         self.repair_lists();
+        self.repair_senders(memory);
         self.repair_steering(memory);
         self.repair_counts();
         self.leave_all_work();
@@ -105,13 +107,13 @@ impl MuxState {
         if state.tx != Queue::EMPTY || state.open {
             let region = memory.region(Region::ToSend(csock));
             let behind = state.tx.repair(region);
-            if behind != if state.open { RECORD + state.open_len as usize } else { 0 } {
+            if behind != if state.open { record_len(state.open_to) + state.open_len as usize } else { 0 } {
                 state.tx.retract(behind);
-                (state.open, state.open_len) = (false, 0);
+                state.open = false;
             }
         }
         if !state.open {
-            state.open_len = 0;
+            (state.open_len, state.open_to) = (0, 0);
         }
         state.low_water = state.low_water.max(u32::from(self.open.contains(csock)));
     }
@@ -211,14 +213,26 @@ impl MuxState {
             attached.contains(id) && psock.tx_csock == 0 && !psock.tx_stopped
         };
         self.available.repair(free, free);
-        while !self.available.is_empty()
-            && let Some(csock) = self.senders.pop_front()
-            && let Some(psock) = self.available.pop_front()
-        {
+    }
+
+    /// Nothing waits for a psock that is free, or is not sent on any more.
+    fn repair_senders<M: Regions>(&mut self, memory: &mut M) {
+        self.to_write = Set::EMPTY;
+        for csock in every::<CsockId>() {
+            if self.senders.contains(csock) {
+                let wanted = self.head_goes_to(csock, memory.region(Region::ToSend(csock)));
+                // Its head is dropped when it is written.
+                self.to_write.assign(csock, matches!(wanted, Some(Err(Gone))));
+                self.csocks[csock.index()].wants = wanted.and_then(Result::ok).flatten().map_or(0, link);
+            }
+        }
+        while let Some((csock, psock)) = self.waits_in_vain() {
+            self.available.remove(psock);
+            self.senders.remove(csock);
             self.bind(csock, psock);
             self.psocks[psock.index()].stalled = true;
+            self.to_write.remove(csock);
         }
-        self.to_write = crate::Set::EMPTY;
     }
 
     /// Nothing waits for a receiver while there is one, and csocks that are closed or disabled have nothing.
@@ -242,6 +256,11 @@ impl MuxState {
                 self.holding.remove(csock);
             }
         }
+    }
+
+    /// A csock that waits for a psock, and one that it could have.
+    fn waits_in_vain(&self) -> Option<(CsockId, PsockId)> {
+        self.senders.iter().find_map(|csock| Some((csock, self.free_for(csock)?)))
     }
 
     fn repair_counts(&mut self) {

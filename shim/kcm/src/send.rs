@@ -8,12 +8,14 @@
 //! SO_SNDBUF is looked at only where a message begins: the bytes that are queued then, an open message's included. One
 //! message may be larger, and an open one may grow beyond it, up to the csock's region: a message that would not fit an
 //! empty region is EMSGSIZE, one that does not fit behind what is queued gets EAGAIN. (The kernel has no such limit.)
+//!
+//! A message may be for one connection ([`MuxState::send_to`], which the kernel has not): see [`crate::transmit`].
 
-use crate::errno::{EAGAIN, EMSGSIZE, Errno};
-use crate::id::CsockId;
+use crate::errno::{EAGAIN, EINVAL, EMSGSIZE, ENOTCONN, EPIPE, Errno};
+use crate::id::{CsockId, PsockId};
 use crate::mux::{Kind, MuxState};
 use crate::outside::{Outside, Region, Regions, Tcp};
-use crate::queue::RECORD;
+use crate::queue::{RECORD, Tag};
 use crate::receive::MSG_EOR;
 
 /// MSG_MORE.
@@ -40,11 +42,35 @@ impl MuxState {
     pub fn send<M: Regions, T: Tcp>(
         &mut self,
         csock: CsockId,
+        call: (usize, i32),
+        outside: &mut Outside<'_, M, T>,
+        copy: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
+    ) -> Result<usize, Errno> {
+        self.send_to(csock, 0, call, outside, copy)
+    }
+
+    /// As [`MuxState::send`], on the connection of this name and no other; 0 for any. Of a message in parts the first part
+    /// decides, and others have the same name, or 0.
+    ///
+    /// ENOTCONN when no psock has that name, EPIPE when that one is not to be sent on any more, or has an error posted; the
+    /// open message is forgotten then. EINVAL for a part of a message that is for another one.
+    pub fn send_to<M: Regions, T: Tcp>(
+        &mut self,
+        csock: CsockId,
+        connection: u64,
         (len, flags): (usize, i32),
         outside: &mut Outside<'_, M, T>,
         copy: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
     ) -> Result<usize, Errno> {
-        let added = self.add(csock, len, outside.memory, copy);
+        let added = match self.destination(csock, connection) {
+            Ok(_) => self.add(csock, connection, len, outside.memory, copy),
+            Err(error) => {
+                if error != EINVAL {
+                    self.forget_open(csock);
+                }
+                Err(error)
+            }
+        };
         if added.is_err() {
             if self.csocks[csock.index()].wait_more {
                 self.flush(csock, outside);
@@ -57,7 +83,8 @@ impl MuxState {
             let busy = state.tx.messages > 0;
             if core::mem::take(&mut state.open) {
                 let length = core::mem::take(&mut state.open_len);
-                state.tx.finish(outside.memory.region(Region::ToSend(csock)), length as usize, length);
+                let tag = Tag { charge: length, connection: core::mem::take(&mut state.open_to) };
+                state.tx.finish(outside.memory.region(Region::ToSend(csock)), length as usize, tag);
                 state.stats.tx_msgs += 1;
             }
             if flags & MSG_BATCH != 0 {
@@ -72,11 +99,33 @@ impl MuxState {
     /// The program's bytes could not be read: SOCK_DGRAM forgets the whole open message, SOCK_SEQPACKET keeps what it had
     /// before this call.
     pub fn cancel(&mut self, csock: CsockId) {
-        let state = &mut self.csocks[csock.index()];
-        if state.open && (state.kind == Kind::Dgram || state.open_len == 0) {
-            state.tx.discard(state.open_len as usize);
-            (state.open, state.open_len) = (false, 0);
+        let state = &self.csocks[csock.index()];
+        if state.kind == Kind::Dgram || state.open_len == 0 {
+            self.forget_open(csock);
         }
+    }
+
+    fn forget_open(&mut self, csock: CsockId) {
+        let state = &mut self.csocks[csock.index()];
+        if state.open {
+            state.tx.discard(state.open_len as usize, state.open_to);
+            (state.open, state.open_len, state.open_to) = (false, 0, 0);
+        }
+    }
+
+    /// The psock that a message, or the next part of one, is to go to; none for any.
+    pub(crate) fn destination(&self, csock: CsockId, connection: u64) -> Result<Option<PsockId>, Errno> {
+        let state = &self.csocks[csock.index()];
+        let wanted = if state.open { state.open_to } else { connection };
+        if connection != 0 && connection != wanted {
+            return Err(EINVAL);
+        }
+        if wanted == 0 {
+            return Ok(None);
+        }
+        let id = self.named(wanted).ok_or(ENOTCONN)?;
+        let psock = &self.psocks[id.index()];
+        if psock.tx_stopped || psock.posted != 0 { Err(EPIPE) } else { Ok(Some(id)) }
     }
 
     /// Bytes queued on a csock, those of the open message included.
@@ -85,10 +134,11 @@ impl MuxState {
         state.tx.charge + u64::from(state.open_len)
     }
 
-    /// Adds bytes to the open message, or opens one.
+    /// Adds bytes to the open message, or opens one for this connection.
     fn add<M: Regions>(
         &mut self,
         csock: CsockId,
+        connection: u64,
         len: usize,
         memory: &mut M,
         copy: impl FnOnce(&mut [u8]) -> Result<(), Errno>,
@@ -106,9 +156,12 @@ impl MuxState {
         if (RECORD + state.open_len as usize).saturating_add(len) > region.len() {
             return Err(EMSGSIZE);
         }
-        let room = if state.open { state.tx.extend(region, len) } else { state.tx.begin(region, len) };
+        let room = if state.open { state.tx.extend(region, len) } else { state.tx.begin(region, len, connection) };
         let room = room.ok_or(EAGAIN)?;
-        state.open = true;
+        if !state.open {
+            state.open_to = connection;
+            state.open = true;
+        }
         if let Err(error) = copy(&mut region[room]) {
             state.tx.retract(len);
             self.cancel(csock);

@@ -18,7 +18,7 @@
 use crate::id::{CsockId, PsockId};
 use crate::mux::MuxState;
 use crate::outside::{Region, Regions};
-use crate::queue::Message;
+use crate::queue::{Message, Tag};
 use crate::repair::in_order;
 
 /// What a message occupies beside its bytes, as the kernel charges it to SO_RCVBUF.
@@ -70,16 +70,22 @@ impl MuxState {
         csock.rx.charge < u64::from(csock.receive_buffer.max(1))
     }
 
-    /// Whether a csock can take a message of `len` bytes now.
-    fn has_room<M: Regions>(&self, csock: CsockId, len: usize, memory: &mut M) -> bool {
+    /// Whether a csock can take a message now.
+    fn has_room<M: Regions>(&self, csock: CsockId, message: &Message, memory: &mut M) -> bool {
         let size = memory.region(Region::Received(csock)).len();
-        self.accepts(csock) && self.csocks[csock.index()].rx.fits(size, len)
+        self.accepts(csock) && self.csocks[csock.index()].rx.fits(size, message)
     }
 
     /// The message of `len` bytes at the start of a psock's buffer.
     fn first_of(&self, psock: PsockId, len: usize) -> Message {
         let start = self.psocks[psock.index()].buffer.filled().start;
-        Message { bytes: start..start + len, charge: charge(len) }
+        Message { bytes: start..start + len, tag: self.tag(psock, len) }
+    }
+
+    /// What is to be known of a message of `len` bytes that a psock cut.
+    pub(crate) fn tag(&self, psock: PsockId, len: usize) -> Tag {
+        let connection = if self.named { self.psocks[psock.index()].name } else { 0 };
+        Tag { charge: charge(len), connection }
     }
 
     /// Puts the message at the start of a psock's buffer into a csock's queue. False when that is full.
@@ -95,7 +101,7 @@ impl MuxState {
             return;
         }
         while let Some(head) = self.held.head(memory.region(Region::Held)) {
-            if !self.has_room(csock, head.bytes.len(), memory) {
+            if !self.has_room(csock, &head, memory) {
                 return;
             }
             self.held.pop(memory.region(Region::Held));
@@ -104,10 +110,10 @@ impl MuxState {
         }
         while let Some(psock) = self.ready.first() {
             let len = self.psocks[psock.index()].ready as usize;
-            if !self.has_room(csock, len, memory) {
+            let message = self.first_of(psock, len);
+            if !self.has_room(csock, &message, memory) {
                 return;
             }
-            let message = self.first_of(psock, len);
             self.ready.remove(psock);
             let state = &mut self.psocks[psock.index()];
             state.ready = 0;
@@ -127,20 +133,20 @@ impl MuxState {
         while let Some(head) = self.csocks[csock.index()].rx.head(memory.region(from)) {
             target = target.or_else(|| self.next_receiver(None));
             if let Some(receiver) = target
-                && !self.has_room(receiver, head.bytes.len(), memory)
+                && !self.has_room(receiver, &head, memory)
             {
                 self.receivers.remove(receiver);
                 target = None;
                 continue;
             }
-            if target.is_none() && !self.held.fits(memory.region(Region::Held).len(), head.bytes.len()) {
+            if target.is_none() && !self.held.fits(memory.region(Region::Held).len(), &head) {
                 break;
             }
             self.csocks[csock.index()].rx.pop(memory.region(from));
             in_order();
             match target {
                 Some(receiver) => _ = self.queue_message(receiver, (from, head), memory),
-                None => _ = self.held.push_from(memory, Region::Held, (from, head.bytes), head.charge),
+                None => _ = self.held.push_from(memory, Region::Held, (from, head.bytes), head.tag),
             }
         }
         self.note_if_empty(csock);
@@ -172,7 +178,7 @@ impl MuxState {
                 memory,
                 Region::Received(csock),
                 (source, message.bytes),
-                message.charge,
+                message.tag,
             );
         if taken {
             self.note_gain(csock);

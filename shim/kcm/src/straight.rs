@@ -2,14 +2,15 @@
 //!
 //! A message goes from the caller's memory into TCP when one call makes all of it, nothing is queued on its csock, and a
 //! psock is free. It is stored only if TCP does not take all of it: then whole, since it goes whole to another psock if
-//! this one fails. All else goes through [`MuxState::send`], and whichever way it went, the result is the same, in the
-//! counts and in the rotation of psocks too.
+//! this one fails. All else goes through [`MuxState::send_to`], and whichever way it went, the result is the same, in the
+//! counts and in the rotation of psocks too. One exception: when the write of a message for one connection fails, its
+//! sender is told.
 
 use crate::errno::{EAGAIN, EFAULT, EPIPE, Errno};
 use crate::id::{CsockId, PsockId};
 use crate::mux::MuxState;
 use crate::outside::{Outside, Region, Regions, Tcp};
-use crate::queue::RECORD;
+use crate::queue::{RECORD, Tag};
 use crate::send::MSG_BATCH;
 
 /// The bytes of one call, wherever they are: the program's `iovec`s, which nobody has looked at yet.
@@ -40,12 +41,13 @@ impl<T: Tcp> Source<T> for Slices<'_> {
 }
 
 impl MuxState {
-    /// Sends the `len` bytes of `source`, as [`MuxState::send`] does, and does not store them if it need not.
+    /// Sends the `len` bytes of `source`, as [`MuxState::send_to`] does, and does not store them if it need not.
     ///
     /// If a part is written and the rest then proves to have a bad address, the psock is stopped for sending, with EPIPE.
     pub fn send_from<M: Regions, T: Tcp>(
         &mut self,
         csock: CsockId,
+        connection: u64,
         (len, flags): (usize, i32),
         outside: &mut Outside<'_, M, T>,
         source: &mut impl Source<T>,
@@ -56,32 +58,34 @@ impl MuxState {
         if whole
             && free
             && RECORD + len <= outside.memory.region(Region::ToSend(csock)).len()
-            && let Some(result) = self.send_straight(csock, len, outside, source)
+            && let Ok(wanted) = self.destination(csock, connection)
+            && let Some(result) = self.send_straight(csock, (connection, wanted), len, outside, source)
         {
             return result;
         }
-        self.send(csock, (len, flags), outside, |into| source.copy(into))
+        self.send_to(csock, connection, (len, flags), outside, |into| source.copy(into))
     }
 
-    /// None when no psock is left to send on; nothing was sent then.
+    /// None when no psock is left to send on, or not the one that is wanted; nothing was sent then.
     fn send_straight<M: Regions, T: Tcp>(
         &mut self,
         csock: CsockId,
+        (connection, wanted): (u64, Option<PsockId>),
         len: usize,
         outside: &mut Outside<'_, M, T>,
         source: &mut impl Source<T>,
     ) -> Option<Result<usize, Errno>> {
-        while !self.available.is_empty() {
-            let psock = self.reserve(csock)?;
+        while wanted.map_or(!self.available.is_empty(), |psock| self.available.contains(psock)) {
+            let psock = self.reserve(csock, wanted)?;
             let to = &mut self.psocks[psock.index()];
             let failed = core::mem::take(&mut to.posted) != 0;
             to.writing.begin_straight(to.given, len);
             let written = if failed { Err(EPIPE) } else { source.write(psock, outside.tcp) };
             let result = match written {
                 Err(EFAULT) => Err(EFAULT),
-                Err(EAGAIN) => self.store(csock, (len, 0), outside.memory, source),
+                Err(EAGAIN) => self.store(csock, connection, (len, 0), outside.memory, source),
                 Ok(sent) if sent >= len => Ok(()),
-                Ok(sent) if sent > 0 => self.store(csock, (len, sent), outside.memory, source),
+                Ok(sent) if sent > 0 => self.store(csock, connection, (len, sent), outside.memory, source),
                 Ok(_) | Err(_) => {
                     self.abort(psock);
                     self.psocks[psock.index()].writing.end();
@@ -100,18 +104,19 @@ impl MuxState {
     fn store<M: Regions, T: Tcp>(
         &mut self,
         csock: CsockId,
+        connection: u64,
         (len, sent): (usize, usize),
         memory: &mut M,
         source: &mut impl Source<T>,
     ) -> Result<(), Errno> {
         let (state, region) = (&mut self.csocks[csock.index()], memory.region(Region::ToSend(csock)));
-        let room = state.tx.begin(region, len).ok_or(EAGAIN)?;
+        let room = state.tx.begin(region, len, connection).ok_or(EAGAIN)?;
         if let Err(error) = source.copy(&mut region[room]) {
-            state.tx.discard(len);
+            state.tx.discard(len, connection);
             return Err(error);
         }
         state.sent = sent as u32;
-        state.tx.finish(region, len, len as u32);
+        state.tx.finish(region, len, Tag { charge: len as u32, connection });
         Ok(())
     }
 

@@ -13,6 +13,13 @@
 //! A message is kept until TCP has taken all of it: when its psock is stopped before that, it goes whole to another one.
 //! An error that is posted on a psock and was not read makes the next write to it fail, as a socket's own error does.
 //!
+//! # Messages for one connection
+//!
+//! They stand in their csock's queue like others, which leaves in its order. When such a message comes to the head the
+//! csock gives back the psock that it has, and takes or waits for that one: it never keeps one while it waits for another,
+//! so that no two wait for each other. While one waits for a psock, others give that back after each message. With its connection stopped or gone, the message is dropped, the rest of one that
+//! was begun too: it is for nobody else.
+//!
 //! The kernel continues in a work queue where one csock's doing lets another send; here the same call does.
 
 use crate::errno::{EAGAIN, EPIPE, Errno};
@@ -24,6 +31,10 @@ use crate::repair::in_order;
 /// Messages that one write gathers.
 const GATHERED: usize = 64;
 
+/// A message's connection is not sent on any more.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
 /// What became of a csock's queue.
 enum Written {
     /// It is empty.
@@ -32,6 +43,8 @@ enum Written {
     Stalled,
     /// The TCP socket failed.
     Failed,
+    /// What comes next is for another connection, or it is another csock's turn.
+    Elsewhere,
 }
 
 impl MuxState {
@@ -52,6 +65,7 @@ impl MuxState {
                 self.writable(psock, outside);
             }
         }
+        self.write_all(outside);
     }
 
     /// Whether somebody waits until this psock's TCP socket can be written to.
@@ -73,8 +87,11 @@ impl MuxState {
 
     /// The psock is free: for the csock that waits longest, or for whoever comes.
     pub(crate) fn make_available(&mut self, psock: PsockId) {
-        match self.senders.pop_front() {
+        let wants = |csock: &CsockId| [0, link(psock)].contains(&self.csocks[csock.index()].wants);
+        let first = self.senders.iter().find(wants);
+        match first {
             Some(csock) => {
+                self.senders.remove(csock);
                 self.bind(csock, psock);
                 self.to_write.insert(csock);
             }
@@ -108,7 +125,7 @@ impl MuxState {
         if state.tx.messages == 0 {
             return;
         }
-        while let Some(psock) = self.reserve(csock) {
+        while let Some(psock) = self.reserve_for_head(csock, outside.memory) {
             match self.write_messages(csock, psock, outside) {
                 Written::All => {
                     self.unreserve(csock, psock);
@@ -123,6 +140,7 @@ impl MuxState {
                     self.abort(psock);
                     self.retry(csock, psock);
                 }
+                Written::Elsewhere => self.unreserve(csock, psock),
             }
         }
         self.work.flushed.insert(csock);
@@ -135,52 +153,102 @@ impl MuxState {
         outside: &mut Outside<'_, M, T>,
     ) -> Written {
         let region = outside.memory.region(Region::ToSend(csock));
+        let wanted = self.is_wanted(psock);
         let (from, to) = (&mut self.csocks[csock.index()], &mut self.psocks[psock.index()]);
         while from.tx.messages > 0 {
             if core::mem::take(&mut to.posted) != 0 {
                 return Written::Failed;
             }
-            let count = from.tx.messages.min(GATHERED as u32) as u16;
+            let count = if wanted { 1 } else { from.tx.messages.min(GATHERED as u32) };
             to.writing.begin(to.given.wrapping_sub(u64::from(from.sent)), from.tx.start());
-            from.writing = count;
-            in_order();
+            let target = (psock, to.name);
             let written = match count {
-                1 => gather::<1, T>(from, region, psock, outside.tcp),
-                2..=8 => gather::<8, T>(from, region, psock, outside.tcp),
-                _ => gather::<GATHERED, T>(from, region, psock, outside.tcp),
+                1 => gather::<1, T>(from, region, target, outside.tcp),
+                2..=8 => gather::<8, T>(from, region, target, outside.tcp),
+                _ => gather::<GATHERED, T>(from, region, target, outside.tcp),
             };
-            if let Ok(sent) = written {
+            if let Some(Ok(sent)) = written {
                 account(from, to, sent, region);
             }
             in_order();
             from.writing = 0;
             to.writing.end();
             match written {
-                Err(EAGAIN) => return Written::Stalled,
-                Ok(0) | Err(_) => return Written::Failed,
-                Ok(_) => {}
+                None => {
+                    from.sent = 0;
+                    return Written::Elsewhere;
+                }
+                Some(Err(EAGAIN)) => return Written::Stalled,
+                Some(Ok(0) | Err(_)) => return Written::Failed,
+                Some(Ok(_)) if wanted && from.sent == 0 => return Written::Elsewhere,
+                Some(Ok(_)) => {}
             }
         }
         from.sent = 0;
         Written::All
     }
 
-    /// The psock that a csock sends on, if there is one for it; if not, it waits for one.
-    pub(crate) fn reserve(&mut self, csock: CsockId) -> Option<PsockId> {
-        if let Some(psock) = psock(self.csocks[csock.index()].tx_psock) {
+    /// Whether a csock waits for this psock and no other.
+    fn is_wanted(&self, psock: PsockId) -> bool {
+        self.senders.iter().any(|csock| self.csocks[csock.index()].wants == link(psock))
+    }
+
+    /// The psock that a csock sends on, if there is one for it, or that one if it wants one; if not, it waits for it.
+    pub(crate) fn reserve(&mut self, csock: CsockId, wanted: Option<PsockId>) -> Option<PsockId> {
+        let state = &mut self.csocks[csock.index()];
+        if let Some(psock) = psock(state.tx_psock) {
             return Some(psock);
         }
-        let Some(psock) = self.available.pop_front() else {
+        state.wants = wanted.map_or(0, link);
+        let Some(psock) = self.free_for(csock) else {
             self.senders.push_back(csock);
             return None;
         };
+        self.available.remove(psock);
         self.senders.remove(csock);
         self.bind(csock, psock);
         Some(psock)
     }
 
+    /// The free psock that a csock gets, or would get if it waits.
+    pub(crate) fn free_for(&self, csock: CsockId) -> Option<PsockId> {
+        match psock(self.csocks[csock.index()].wants) {
+            None => self.available.first(),
+            wanted => wanted.filter(|&psock| self.available.contains(psock)),
+        }
+    }
+
+    /// [`MuxState::reserve`] as the first message wants it. Those for connections that are not sent on any more are dropped;
+    /// none as well when no message is left.
+    fn reserve_for_head<M: Regions>(&mut self, csock: CsockId, memory: &mut M) -> Option<PsockId> {
+        if let Some(psock) = psock(self.csocks[csock.index()].tx_psock) {
+            return Some(psock);
+        }
+        let region = memory.region(Region::ToSend(csock));
+        loop {
+            match self.head_goes_to(csock, region) {
+                Some(Ok(wanted)) => return self.reserve(csock, wanted),
+                Some(Err(Gone)) => _ = self.csocks[csock.index()].tx.pop(region),
+                None => {
+                    self.senders.remove(csock);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The psock that a csock's first message is for, or that it is for any; none when there is no message.
+    pub(crate) fn head_goes_to(&self, csock: CsockId, region: &[u8]) -> Option<Result<Option<PsockId>, Gone>> {
+        let connection = self.csocks[csock.index()].tx.head(region)?.tag.connection;
+        if connection == 0 {
+            return Some(Ok(None));
+        }
+        let psock = self.named(connection).filter(|psock| !self.psocks[psock.index()].tx_stopped);
+        Some(psock.map(Some).ok_or(Gone))
+    }
+
     pub(crate) fn bind(&mut self, csock: CsockId, psock: PsockId) {
-        self.csocks[csock.index()].tx_psock = u16::from(psock.0) + 1;
+        self.csocks[csock.index()].tx_psock = link(psock);
         let state = &mut self.psocks[psock.index()];
         state.tx_csock = u16::from(csock.0) + 1;
         state.stats.reserved += 1;
@@ -211,17 +279,35 @@ impl MuxState {
         state.tx_stopped = true;
         state.stats.tx_aborts += 1;
         self.post(psock, EPIPE);
+        let waiting = self.senders.iter().filter(|csock| self.csocks[csock.index()].wants == link(psock));
+        waiting.for_each(|csock| _ = self.to_write.insert(csock));
     }
 }
 
-/// Writes up to `N` messages from the head on. An array for all that may be would cost more than one message does.
-fn gather<const N: usize, T: Tcp>(from: &Csock, region: &[u8], psock: PsockId, tcp: &mut T) -> Result<usize, Errno> {
+/// Writes up to `N` messages from the head on; none when the first one is for another connection. An array for all that may
+/// be would cost more than one message does.
+fn gather<const N: usize, T: Tcp>(
+    from: &mut Csock,
+    region: &[u8],
+    (psock, name): (PsockId, u64),
+    tcp: &mut T,
+) -> Option<Result<usize, Errno>> {
     let (mut parts, mut count, mut sent) = ([&region[..0]; N], 0, from.sent as usize);
+    let mut elsewhere = false;
     for (part, message) in parts.iter_mut().zip(from.tx.iter(region)) {
+        elsewhere = ![0, name].contains(&message.tag.connection);
+        if elsewhere {
+            break;
+        }
         *part = region[message.bytes].get(core::mem::take(&mut sent)..).unwrap_or_default();
         count += 1;
     }
-    if count == 0 { Ok(0) } else { tcp.write(psock, &parts[..count]) }
+    if count == 0 {
+        return if elsewhere { None } else { Some(Ok(0)) };
+    }
+    from.writing = count as u16;
+    in_order();
+    Some(tcp.write(psock, &parts[..count]))
 }
 
 /// `sent` bytes more have left.
@@ -238,6 +324,11 @@ fn account(from: &mut Csock, to: &mut Psock, sent: usize, region: &[u8]) {
         from.writing = from.writing.saturating_sub(1);
         to.stats.tx_msgs += 1;
     }
+}
+
+/// The link to a psock.
+pub(crate) fn link(psock: PsockId) -> u16 {
+    u16::from(psock.0) + 1
 }
 
 /// The csock that a psock is linked to.

@@ -14,13 +14,13 @@ use crate::sync::{AtomicU32, AtomicU64};
 /// Name of the memfd.
 pub const MUX_NAME: &str = "preloop-kcm";
 /// [`MuxHeader::magic`]: the last byte is the version of the layout.
-pub const MUX_MAGIC: u64 = u64::from_le_bytes(*b"PRELKCM\x01");
+pub const MUX_MAGIC: u64 = u64::from_le_bytes(*b"PRELKCM\x02");
 /// Places for sockets of each kind.
 pub const PLACES: usize = 256;
 /// Where the state begins.
 pub const STATE_OFFSET: usize = 16 << 10;
 /// Where the regions begin.
-pub const REGIONS_OFFSET: usize = 128 << 10;
+pub const REGIONS_OFFSET: usize = 144 << 10;
 /// Bytes of a region: the longest message, and a little more.
 pub const REGION_BYTES: usize = 4 << 20;
 /// Where held messages begin.

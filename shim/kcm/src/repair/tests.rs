@@ -2,6 +2,7 @@
 
 mod open;
 mod scramble;
+mod sending;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -45,7 +46,8 @@ enum Op {
     Close(u8),
     Attach,
     Unattach(u8),
-    Send(u8, i32),
+    /// On any psock, or on that one.
+    Send(u8, Option<u8>, i32),
     PeerReads(u8, usize),
     ReceiveBuffer(u8, u32),
 }
@@ -62,7 +64,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..4u8).prop_map(Op::Close),
         1 => Just(Op::Attach),
         1 => (0..3u8).prop_map(Op::Unattach),
-        10 => (0..4u8, flags).prop_map(|(a, b)| Op::Send(a, b)),
+        10 => (0..4u8, prop::option::weighted(0.4, 0..3u8), flags).prop_map(|(a, b, c)| Op::Send(a, b, c)),
         4 => (0..3u8, 0..500usize).prop_map(|(a, b)| Op::PeerReads(a, b)),
         2 => (0..4u8, 1..9000u32).prop_map(|(a, b)| Op::ReceiveBuffer(a, b)),
     ]
@@ -109,16 +111,20 @@ struct Run {
     sources: u32,
     received: Vec<(u32, u32)>,
     out: Vec<(u32, u32)>,
+    /// The streams that messages are to go to; 0 for those that were refused.
+    aims: BTreeMap<(u32, u32), u32>,
     /// Beginnings of messages that the other ends have.
     wires: BTreeMap<u8, Vec<u8>>,
     kills: u32,
     /// Whether TCP tells nobody how far it is.
     silent: bool,
+    /// Whether messages say where they came from.
+    addresses: bool,
 }
 
 impl Run {
-    fn new() -> Self {
-        let mut run = Self::default();
+    fn new(addresses: bool) -> Self {
+        let mut run = Self { addresses, ..Self::default() };
         FUSE.set(run.world.memory.fuse.clone());
         run.run(&Op::Clone(false));
         run.run(&Op::Clone(true));
@@ -179,8 +185,8 @@ impl Run {
         tokens.retain(|csock| mux.open.contains(*csock));
         // Nobody would end what it had begun.
         for csock in mux.csocks.iter_mut().filter(|csock| csock.open) {
-            csock.tx.discard(csock.open_len as usize);
-            (csock.open, csock.open_len) = (false, 0);
+            csock.tx.discard(csock.open_len as usize, csock.open_to);
+            (csock.open, csock.open_len, csock.open_to) = (false, 0, 0);
         }
         let (open, attached) = (mux.open, mux.attached);
         self.senders.retain(|csock, _| open.contains(CsockId(*csock)));
@@ -228,6 +234,7 @@ impl Run {
             Op::Enable(csock) if open(csock) => self.world.enable(CsockId(*csock)),
             Op::Clone(seqpacket) if self.senders.len() < 4 => {
                 let csock = self.world.open(if *seqpacket { Kind::SeqPacket } else { Kind::Dgram });
+                self.world.mux.set_addresses(csock, self.addresses);
                 let source = self.source();
                 self.senders.insert(csock.0, source);
             }
@@ -236,17 +243,17 @@ impl Run {
                 self.world.close(CsockId(*csock));
             }
             Op::Attach if self.streams.len() < 3 => {
-                let psock = self.world.attach();
+                let source = self.source();
+                let psock = self.world.attach_as(source.id.into());
                 self.world.tcp.of(psock).room = 500;
                 self.world.tcp.of(psock).tells = !self.silent;
-                let source = self.source();
                 self.streams.insert(psock.0, source);
             }
             Op::Unattach(psock) if attached(psock) => {
                 self.forget_stream(*psock);
                 self.world.unattach(PsockId(*psock));
             }
-            Op::Send(csock, flags) if open(csock) => self.send(*csock, *flags),
+            Op::Send(csock, to, flags) if open(csock) => self.send(*csock, *to, *flags),
             Op::PeerReads(psock, room) if attached(psock) => self.peer_reads(*psock, *room),
             Op::ReceiveBuffer(csock, bytes) if open(csock) => {
                 self.world.mux.set_receive_buffer(CsockId(*csock), *bytes);
@@ -292,47 +299,14 @@ impl Run {
         }));
         let (messages, rest) = parse(&bytes);
         assert!(messages.len() <= 1 && rest.is_empty(), "a message is torn");
+        let source = messages.first().map_or(0, |message| message.0.into());
         self.received.extend(messages);
-        let received = done.unwrap_or_else(|killed| resume_unwind(killed)).is_ok();
-        self.world.settle();
-        received
-    }
-
-    /// A message in one call, or in two for MSG_MORE.
-    fn send(&mut self, csock: u8, flags: i32) {
-        let Stream { id, made, .. } = self.senders[&csock];
-        let dgram = self.world.mux.csocks[usize::from(csock)].kind == Kind::Dgram;
-        let bytes = content(id, made);
-        let (head, tail) = bytes.split_at(if flags == MSG_MORE { 5 } else { 0 });
-        // It is another one's number if this call is killed.
-        self.senders.get_mut(&csock).expect("it is open").made += 1;
-        if !head.is_empty() {
-            self.world.send(CsockId(csock), head, if dgram { MSG_MORE } else { 0 }).expect("there is room");
-        }
-        self.world.send(CsockId(csock), tail, flags & !MSG_MORE | MSG_EOR).expect("there is room");
-    }
-
-    fn peer_reads(&mut self, psock: u8, room: usize) {
-        self.collect();
-        let id = PsockId(psock);
-        self.world.tcp.of(id).room = room;
-        if self.world.mux.stalled(id) {
-            let (mux, mut outside) = self.world.outside();
-            mux.writable(id, &mut outside);
+        let received = done.unwrap_or_else(|killed| resume_unwind(killed));
+        if let Ok(received) = received {
+            assert_eq!(received.connection, if self.addresses { source } else { 0 }, "it came from elsewhere");
         }
         self.world.settle();
-    }
-
-    /// Takes what the other ends have got.
-    fn collect(&mut self) {
-        for psock in self.streams.keys() {
-            let wire = self.world.tcp.0.get_mut(psock).expect("it is attached");
-            let got = self.wires.entry(*psock).or_default();
-            got.append(&mut wire.written);
-            let (messages, rest) = parse(got);
-            self.out.extend(messages);
-            *got = rest.to_vec();
-        }
+        received.is_ok()
     }
 
     /// Lets everything through; each message comes once at most. The answer is how many did not come, though nothing
@@ -362,9 +336,7 @@ impl Run {
             all.dedup();
             assert_eq!(all.len(), count, "a message came twice");
         }
-        let left = |sender: u32| self.out.iter().filter(|(id, _)| *id == sender).count() as u32;
-        let stuck = self.senders.values().map(|sender| sender.made - left(sender.id)).sum();
-        (missing, stuck)
+        (missing, self.stuck())
     }
 }
 
@@ -376,12 +348,12 @@ fn assert_same(one: &MuxState, other: &MuxState) {
     assert_eq!((one.holding, one.sleeping), (other.holding, other.sleeping));
     assert!(one.receivers.iter().eq(other.receivers.iter()) && one.senders.iter().eq(other.senders.iter()));
     assert!(one.ready.iter().eq(other.ready.iter()) && one.available.iter().eq(other.available.iter()));
-    assert_eq!((one.held, one.stats, one.gone), (other.held, other.stats, other.gone));
+    assert_eq!((one.held, one.stats, one.gone, one.named), (other.held, other.stats, other.gone, other.named));
 }
 
 /// What operations do and a kill may undo.
-fn run(ops: &[(Op, u32)], straight: bool, silent: bool) -> (u32, u32, u32) {
-    let mut run = Run::new();
+fn run(ops: &[(Op, u32)], (straight, addresses): (bool, bool), silent: bool) -> (u32, u32, u32) {
+    let mut run = Run::new(addresses);
     run.world.straight = straight;
     run.silent = silent;
     run.world.tcp.0.values_mut().for_each(|wire| wire.tells = !silent);
@@ -405,17 +377,17 @@ proptest! {
     #[test]
     fn a_whole_state_stays_as_it_is(
         ops in prop::collection::vec(op().prop_map(|op| (op, 0)), 1..60),
-        straight: bool,
+        modes in any::<(bool, bool)>(),
     ) {
-        prop_assert_eq!(run(&ops, straight, false), (0, 0, 0));
+        prop_assert_eq!(run(&ops, modes, false), (0, 0, 0));
     }
 
     #[test]
     fn whoever_is_killed_loses_little_and_doubles_nothing(
         ops in prop::collection::vec((op(), prop_oneof![2 => Just(0), 1 => 1..12u32, 1 => 1..80u32]), 1..60),
-        straight: bool,
+        modes in any::<(bool, bool)>(),
     ) {
-        let (kills, missing, stuck) = run(&ops, straight, false);
+        let (kills, missing, stuck) = run(&ops, modes, false);
         prop_assert!(missing <= kills, "{missing} messages received lost by {kills} kills");
         prop_assert!(stuck <= kills, "{stuck} messages sent lost by {kills} kills");
     }
@@ -423,9 +395,9 @@ proptest! {
     #[test]
     fn where_tcp_does_not_tell_a_connection_may_be_stopped(
         ops in prop::collection::vec((op(), prop_oneof![2 => Just(0), 1 => 1..12u32, 1 => 1..80u32]), 1..60),
-        straight: bool,
+        modes in any::<(bool, bool)>(),
     ) {
-        let (kills, missing, stuck) = run(&ops, straight, true);
+        let (kills, missing, stuck) = run(&ops, modes, true);
         prop_assert!(missing <= kills, "{missing} messages of whole connections lost by {kills} kills");
         prop_assert!(stuck <= 64 * kills, "{stuck} messages lost by {kills} kills");
     }

@@ -1,5 +1,7 @@
 //! The core against facts of the kernel (`tests/conformance/kernel-6.1.txt`), and against models.
 
+mod astray;
+mod connections;
 mod direct;
 mod model;
 mod proc;

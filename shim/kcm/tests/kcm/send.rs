@@ -181,11 +181,11 @@ fn a_region_limits_messages() {
     let mut world = World::new();
     world.memory.bytes = 100;
     let csock = world.open(Kind::SeqPacket);
-    assert_eq!(world.send(csock, &[b'a'; 93], MSG_EOR), Err(EMSGSIZE));
+    assert_eq!(world.send(csock, &[b'a'; 85], MSG_EOR), Err(EMSGSIZE));
     assert_eq!(world.send(csock, &[b'a'; 50], MSG_EOR), Ok(50));
     assert_eq!(world.send(csock, &[b'b'; 30], 0), Ok(30));
     assert_eq!(world.send(csock, &[b'b'; 30], 0), Err(EAGAIN));
-    assert_eq!(world.send(csock, &[b'b'; 63], 0), Err(EMSGSIZE));
+    assert_eq!(world.send(csock, &[b'b'; 55], 0), Err(EMSGSIZE));
     let psock = world.attach();
     assert_eq!(world.peer(psock).len(), 50);
     assert_eq!(world.send(csock, &[b'b'; 30], MSG_EOR), Ok(30));

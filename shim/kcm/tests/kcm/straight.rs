@@ -12,7 +12,8 @@ use crate::world::{Wires, World};
 
 #[derive(Debug, Clone)]
 enum Op {
-    Send(u8, Vec<u8>, i32),
+    /// By which csock, for which connection or any.
+    Send(u8, u64, Vec<u8>, i32),
     PeerReads(u8, usize),
     Fail(u8, Errno),
     Change(u8),
@@ -23,14 +24,16 @@ enum Op {
     SendBuffer(u8, u32),
 }
 
-fn op() -> impl Strategy<Value = Op> {
+/// With messages for one connection nothing fails: their senders are told sooner than through the queue.
+fn op(aimed: bool) -> impl Strategy<Value = Op> {
     let flags = prop_oneof![4 => Just(MSG_EOR), 1 => Just(0), 1 => Just(MSG_MORE), 1 => Just(MSG_BATCH | MSG_EOR)];
     let bytes =
         prop_oneof![6 => prop::collection::vec(any::<u8>(), 0..20), 1 => prop::collection::vec(any::<u8>(), 100)];
+    let to = if aimed { prop_oneof![2 => Just(0), 1 => 1..4u64].boxed() } else { Just(0).boxed() };
     prop_oneof![
-        12 => (0..3u8, bytes, flags).prop_map(|(a, b, c)| Op::Send(a, b, c)),
+        12 => (0..3u8, to, bytes, flags).prop_map(|(a, b, c, d)| Op::Send(a, b, c, d)),
         4 => (0..3u8, 0..200usize).prop_map(|(a, b)| Op::PeerReads(a, b)),
-        1 => (0..3u8, prop_oneof![Just(EIO), Just(EPIPE)]).prop_map(|(a, b)| Op::Fail(a, b)),
+        u32::from(!aimed) => (0..3u8, prop_oneof![Just(EIO), Just(EPIPE)]).prop_map(|(a, b)| Op::Fail(a, b)),
         1 => (0..3u8).prop_map(Op::Change),
         1 => (0..3u8).prop_map(Op::ReadError),
         2 => Just(Op::Attach),
@@ -43,7 +46,7 @@ fn op() -> impl Strategy<Value = Op> {
 fn run(world: &mut World, op: &Op) -> Result<usize, Errno> {
     let attached = |psock: &u8| world.mux.psocks().contains(PsockId(*psock));
     match op {
-        Op::Send(csock, bytes, flags) => return world.send(CsockId(*csock), bytes, *flags),
+        Op::Send(csock, to, bytes, flags) => return world.send_to(CsockId(*csock), *to, bytes, *flags),
         Op::PeerReads(psock, room) if attached(psock) => {
             world.tcp.of(PsockId(*psock)).room = *room;
             if world.mux.stalled(PsockId(*psock)) {
@@ -55,7 +58,8 @@ fn run(world: &mut World, op: &Op) -> Result<usize, Errno> {
         Op::Change(psock) if attached(psock) => world.mux.tcp_changed(PsockId(*psock)),
         Op::ReadError(psock) if attached(psock) => return Err(world.mux.take_error(PsockId(*psock))),
         Op::Attach if !(0..3).all(|psock| attached(&psock)) => {
-            let psock = world.attach();
+            let next = world.mux.next_psock().expect("there is a place");
+            let psock = world.attach_as(1 + u64::from(next.0));
             world.tcp.of(psock).room = 50;
         }
         Op::Unattach(psock) if attached(psock) => return Err(world.unattach(PsockId(*psock)).1),
@@ -84,7 +88,9 @@ fn text(world: &mut World) -> String {
 
 proptest! {
     #[test]
-    fn is_the_same_as_through_the_queue(ops in prop::collection::vec(op(), 1..100)) {
+    fn is_the_same_as_through_the_queue(
+        ops in any::<bool>().prop_flat_map(|aimed| prop::collection::vec(op(aimed), 1..100)),
+    ) {
         let mut worlds = [World::new(), World::new()];
         worlds[0].straight = true;
         for world in &mut worlds {
@@ -129,7 +135,7 @@ fn a_bad_address_makes_no_message() {
         world.tcp.of(psock).room = room;
         let mut source = Bad { good, copies: 0 };
         let (mux, mut outside) = world.outside();
-        assert_eq!(mux.send_from(csock, (10, 0), &mut outside, &mut source), Err(EFAULT));
+        assert_eq!(mux.send_from(csock, 0, (10, 0), &mut outside, &mut source), Err(EFAULT));
         world.settle();
         assert_eq!((source.copies, world.peer(psock), world.mux.error(psock)), (copies, written.into(), error));
         assert_eq!(world.mux.queued(csock), 0);
@@ -144,6 +150,6 @@ fn what_tcp_takes_is_not_copied() {
     let (mut world, csock, psock) = World::scene(Kind::Dgram);
     let mut source = Bad { good: 10, copies: 0 };
     let (mux, mut outside) = world.outside();
-    assert_eq!(mux.send_from(csock, (10, 0), &mut outside, &mut source), Ok(10));
+    assert_eq!(mux.send_from(csock, 0, (10, 0), &mut outside, &mut source), Ok(10));
     assert_eq!((world.peer(psock).len(), source.copies), (10, 0));
 }

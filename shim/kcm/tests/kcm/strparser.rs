@@ -2,6 +2,7 @@
 
 use preloop_kcm::Kind;
 use preloop_kcm::errno::{EMSGSIZE, ENODATA, EPROTO, ETIMEDOUT, Errno};
+use preloop_kcm::queue::RECORD;
 
 use crate::world::{World, message};
 
@@ -101,7 +102,7 @@ fn a_message_may_be_as_long_as_a_region_lets_it() {
     let (mut world, csock, psock) = World::scene(Kind::Dgram);
     world.tcp.of(psock).limit = u32::MAX;
     world.arrive(psock, &message('a', 3));
-    let longest = world.memory.bytes as u32 - 8;
+    let longest = (world.memory.bytes - RECORD) as u32;
     world.arrive(psock, &message('b', longest - 4));
     assert_eq!(world.drain(csock), format!("a(7),b({longest})"));
     world.arrive(psock, &message('c', longest - 3));

@@ -277,11 +277,16 @@ impl World {
     }
 
     pub fn attach(&mut self) -> PsockId {
+        self.attach_as(0)
+    }
+
+    /// A psock with a name.
+    pub fn attach_as(&mut self, name: u64) -> PsockId {
         // The core asks about a psock before it answers which: the wire has to be there.
         let next = (0..=255).find(|n| !self.mux.psocks().contains(PsockId(*n))).expect("there is a place");
         self.tcp.0.insert(next, Wire::new());
         let (mux, mut outside) = self.outside();
-        let psock = mux.attach(&mut outside).expect("there is a place");
+        let psock = mux.attach(name, &mut outside).expect("there is a place");
         assert_eq!(psock.0, next);
         self.settle();
         psock
@@ -373,13 +378,17 @@ impl World {
     }
 
     pub fn send(&mut self, csock: CsockId, bytes: &[u8], flags: i32) -> Result<usize, Errno> {
+        self.send_to(csock, 0, bytes, flags)
+    }
+
+    pub fn send_to(&mut self, csock: CsockId, connection: u64, bytes: &[u8], flags: i32) -> Result<usize, Errno> {
         let straight = self.straight;
         let (mux, mut outside) = self.outside();
         let sent = if straight {
             let (a, b) = bytes.split_at(bytes.len() / 2);
-            mux.send_from(csock, (bytes.len(), flags), &mut outside, &mut Slices(&[a, b]))
+            mux.send_from(csock, connection, (bytes.len(), flags), &mut outside, &mut Slices(&[a, b]))
         } else {
-            mux.send(csock, (bytes.len(), flags), &mut outside, |to| {
+            mux.send_to(csock, connection, (bytes.len(), flags), &mut outside, |to| {
                 to.copy_from_slice(bytes);
                 Ok(())
             })

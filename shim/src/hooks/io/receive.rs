@@ -19,7 +19,7 @@ use preloop_sys::{Errno, clock, real, unix};
 const MANY: usize = 1024;
 
 /// What a call received that failed.
-const NOTHING: Received = Received { len: 0, flags: 0 };
+const NOTHING: Received = Received { len: 0, flags: 0, connection: 0 };
 
 /// What a call received, beside its bytes.
 #[derive(Clone, Copy, Default)]

@@ -72,7 +72,7 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     entered.local.add_psock(psock, (fd, generation), Some(file), loaded);
     let attached = in_vault
         .and_then(|()| entered.watch_psock(psock, fd))
-        .and_then(|()| entered.with(|state, outside| state.attach(outside)).map_err(Errno::new));
+        .and_then(|()| entered.with(|state, outside| state.attach(cookie, outside)).map_err(Errno::new));
     if let Err(error) = attached {
         entry.cookie.store(0, Ordering::Release);
         entered.forget(psock);

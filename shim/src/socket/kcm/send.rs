@@ -22,7 +22,7 @@ use preloop_sys::{Errno, clock, sleep};
 pub fn send(sock: Sock, data: &Buffers<'_>, flags: i32) -> Result<usize, Errno> {
     let (id, call) = (sock.id, (data.len(), flags));
     send_by(sock, flags, &mut |entered| {
-        entered.with(|state, outside| state.send_from(id, call, outside, &mut Gathered(*data)))
+        entered.with(|state, outside| state.send_from(id, 0, call, outside, &mut Gathered(*data)))
     })
 }
 
@@ -32,7 +32,7 @@ pub fn send(sock: Sock, data: &Buffers<'_>, flags: i32) -> Result<usize, Errno> 
 /// As [`send`].
 pub fn send_bytes(sock: &Sock, bytes: &[u8], flags: i32) -> Result<usize, Errno> {
     send_by(sock.clone(), flags, &mut |entered| {
-        entered.with(|state, outside| state.send_from(sock.id, (bytes.len(), flags), outside, &mut Slices(&[bytes])))
+        entered.with(|state, outside| state.send_from(sock.id, 0, (bytes.len(), flags), outside, &mut Slices(&[bytes])))
     })
 }
 

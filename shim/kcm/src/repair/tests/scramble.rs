@@ -11,7 +11,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
     #[test]
     fn lists_are_linked_anew(before in prop::collection::vec(op(), 1..60), seed: u64) {
-        let mut run = Run::new();
+        let mut run = Run::new(seed & 1 == 0);
         before.iter().for_each(|op| run.run(op));
         let (mux, mut random) = (&mut run.world.mux, random(seed));
         mux.receivers.scramble(&mut random);
@@ -29,7 +29,7 @@ proptest! {
         seed: u64,
         after in prop::collection::vec(op(), 1..30),
     ) {
-        let mut run = Run::new();
+        let mut run = Run::new(seed & 1 == 0);
         before.iter().for_each(|op| run.run(op));
         for psock in 0..=255 {
             run.world.tcp.0.entry(psock).or_insert_with(Wire::new);
@@ -62,12 +62,13 @@ fn scramble(mux: &mut MuxState, memory: &mut Memory, mut random: impl FnMut() ->
     for _ in 0..1 + random() % 100 {
         let at = random() as u8;
         let (csock, psock) = (&mut mux.csocks[usize::from(at)], &mut mux.psocks[usize::from(at)]);
-        match random() % 25 {
+        match random() % 26 {
             0 => csock.rx.scramble(&mut random),
             1 => csock.tx.scramble(&mut random),
             2 => csock.sent = random() as u32,
             3 if random() & 1 == 0 => (mux.holding, mux.sleeping) = (mux.open, mux.holding.others()),
             3 => (csock.open, csock.open_len) = (random() & 1 == 0, random() as u32),
+            24 => (csock.open_to, csock.wants, psock.name) = (random(), random() as u16, random()),
             4 => csock.tx_psock = random() as u16,
             5 => csock.writing = random() as u16,
             6 => (csock.sleepers, csock.low_water) = (random() as u32, random() as u32),
@@ -118,7 +119,9 @@ fn operate(world: &mut World, op: &Op) {
         Op::Close(csock) if open(csock) => _ = world.close(CsockId(*csock)),
         Op::Clone(_) => _ = world.open(Kind::Dgram),
         Op::Unattach(psock) if attached(psock) => _ = world.unattach(PsockId(*psock)),
-        Op::Send(csock, flags) if open(csock) => _ = world.send(CsockId(*csock), b"message", *flags),
+        Op::Send(csock, to, flags) if open(csock) => {
+            _ = world.send_to(CsockId(*csock), to.map_or(0, u64::from), b"message", *flags);
+        }
         Op::PeerReads(psock, room) if attached(psock) => {
             world.tcp.of(PsockId(*psock)).room = *room;
             let (mux, mut outside) = world.outside();
