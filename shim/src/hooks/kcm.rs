@@ -8,7 +8,9 @@ use core::ffi::{c_int, c_ulong, c_void};
 use libc::{SOL_SOCKET, sockaddr, socklen_t};
 use preloop_sys::probe::{self, Access};
 use preloop_sys::{Errno, real};
-use preloop_uapi::kcm::{Attach, Clone, SIOCKCMATTACH, SIOCKCMCLONE, SIOCKCMUNATTACH, SOL_KCM, Unattach};
+use preloop_uapi::kcm::{
+    AF_KCM, Address, Attach, Clone, SIOCKCMATTACH, SIOCKCMCLONE, SIOCKCMUNATTACH, SOL_KCM, Unattach,
+};
 
 /// Requests that other sockets know, and KCM's do not (`SIOCATMARK`, which libc names for few machines).
 const UNKNOWN: [c_ulong; 3] = [libc::FIONREAD, libc::TIOCOUTQ, 0x8905];
@@ -25,6 +27,54 @@ pub fn check_address(addr: *const sockaddr, len: socklen_t) -> Result<(), Errno>
         return Err(Errno::EINVAL);
     }
     if probe::may(Access::Read, addr.cast(), len as usize) { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// The connection that an address names, 0 for any: for sockets that have addresses (KCM_ADDRESSES).
+///
+/// # Errors
+/// EINVAL for an address that is not KCM's; EFAULT.
+///
+/// # Safety
+/// Nobody may write to the `len` bytes meanwhile, if they are in memory.
+pub unsafe fn destination(addr: *const sockaddr, len: socklen_t) -> Result<u64, Errno> {
+    if addr.is_null() || len == 0 {
+        return Ok(0);
+    }
+    if (len as usize) < size_of::<Address>() {
+        return Err(Errno::EINVAL);
+    }
+    if !probe::may(Access::Read, addr.cast(), size_of::<Address>()) {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: they may be read; and the caller's.
+    let address = unsafe { addr.cast::<Address>().read_unaligned() };
+    if i32::from(address.family) == AF_KCM { Ok(address.cookie) } else { Err(Errno::EINVAL) }
+}
+
+/// Says which connection a message came from, as the kernel says an address: cut to the room that there is, with its whole
+/// length, which is the answer. A connection names no sender otherwise: 0 is none, of length 0.
+///
+/// # Errors
+/// EFAULT; EINVAL for a negative room.
+///
+/// # Safety
+/// `room` bytes must be the caller's, if they are in memory.
+pub unsafe fn put_address(connection: u64, addr: *mut c_void, room: socklen_t) -> Result<socklen_t, Errno> {
+    if connection == 0 {
+        return Ok(0);
+    }
+    if room > i32::MAX as socklen_t {
+        return Err(Errno::EINVAL);
+    }
+    let address = Address { family: AF_KCM as u16, _zero: [0; 3], cookie: connection };
+    let size = size_of::<Address>();
+    let len = size.min(room as usize);
+    if !probe::may(Access::Write, addr.cast(), len) {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: they may be written to; and the caller's.
+    unsafe { core::ptr::copy_nonoverlapping((&raw const address).cast(), addr, len) };
+    Ok(size as socklen_t)
 }
 
 /// setsockopt(2) on a KCM socket.

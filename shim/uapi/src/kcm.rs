@@ -1,4 +1,5 @@
-//! Numbers and structures of KCM's calls (`<linux/kcm.h>`, `<linux/socket.h>`).
+//! Numbers and structures of KCM's calls (`<linux/kcm.h>`, `<linux/socket.h>`), and of those that only the library has
+//! (`include/preloop/kcm.h`).
 
 use core::ffi::{c_int, c_ulong};
 
@@ -10,6 +11,8 @@ pub const KCMPROTO_CONNECTED: c_int = 0;
 pub const SOL_KCM: c_int = 281;
 /// Whether a socket is to get no more messages: an `int`.
 pub const KCM_RECV_DISABLE: c_int = 1;
+/// Whether messages have addresses: an `int`. The library's own; the kernel answers ENOPROTOOPT.
+pub const KCM_ADDRESSES: c_int = 0x504b;
 /// Takes an [`Attach`].
 pub const SIOCKCMATTACH: c_ulong = 0x89e0;
 /// Takes an [`Unattach`].
@@ -43,7 +46,20 @@ pub struct Clone {
     pub fd: c_int,
 }
 
+/// `struct sockaddr_kcm`: the TCP connection that a message came from, or is to be sent on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Address {
+    /// [`AF_KCM`].
+    pub family: u16,
+    #[doc(hidden)]
+    pub _zero: [u16; 3],
+    /// SO_COOKIE of the TCP socket; 0 for any.
+    pub cookie: u64,
+}
+
 const _: () = {
+    assert!(size_of::<Address>() == 16);
     assert!(size_of::<Attach>() == 8);
     assert!(size_of::<Unattach>() == 4 && size_of::<Clone>() == 4);
 };

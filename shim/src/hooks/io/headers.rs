@@ -1,6 +1,6 @@
 //! The buffers of recvmmsg(2).
 
-use super::receive::{Flags, received};
+use super::receive::{Beside, received};
 use super::{may_have_parts, parts};
 use crate::socket::kcm::receive::Slots;
 use core::ffi::{c_int, c_uint};
@@ -67,7 +67,11 @@ impl Sink for Headers<'_> {
         }
         let msg = &mut self.msgs[self.filled];
         msg.msg_len = message.len as c_uint;
-        received(&mut msg.msg_hdr, Flags(message.flags), self.flags);
+        // SAFETY: `new` vouches for the header.
+        if let Err(error) = unsafe { received(&mut msg.msg_hdr, Beside::of(&message), self.flags) } {
+            self.error = Some(error.into_raw());
+            return Err(error.into_raw());
+        }
         self.filled += 1;
         self.look_at_next();
         Ok(())

@@ -3,6 +3,7 @@
 use super::headers::Headers;
 use super::{has_parts, may_have, no_wait, part, parts};
 use crate::fdtable::{self, Known};
+use crate::hooks::kcm::put_address;
 use crate::process;
 use crate::socket::calls::Answer;
 use crate::socket::kcm::csock::Sock;
@@ -23,7 +24,17 @@ const NOTHING: Received = Received { len: 0, flags: 0, connection: 0 };
 
 /// What a call received, beside its bytes.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Flags(pub(super) c_int);
+pub(super) struct Beside {
+    flags: c_int,
+    /// The connection that it came from, where the program wants to know; 0 for none.
+    connection: u64,
+}
+
+impl Beside {
+    pub(super) fn of(message: &Received) -> Self {
+        Self { flags: message.flags, connection: message.connection }
+    }
+}
 
 /// Receives from whatever socket it is. Flags are those of a message.
 ///
@@ -35,16 +46,16 @@ unsafe fn receive(
     parts: &[iovec],
     flags: c_int,
     mut kernel: impl FnMut() -> isize,
-) -> (Answer, Flags) {
+) -> (Answer, Beside) {
     // SAFETY: the caller's.
     let room = unsafe { Buffers::new(parts) };
     match socket {
-        Known::Tcp(file) => (rx::receive(&file, fd, &room, flags, &mut kernel), Flags::default()),
+        Known::Tcp(file) => (rx::receive(&file, fd, &room, flags, &mut kernel), Beside::default()),
         Known::Kcm(sock) => {
             let mut slot = Slot::new(room);
             let done = kcm::receive(sock, &mut slot, flags);
             let message = slot.received.ok().flatten().unwrap_or(NOTHING);
-            (Answer::Ours(done.map(|_| message.len)), Flags(message.flags))
+            (Answer::Ours(done.map(|_| message.len)), Beside::of(&message))
         }
     }
 }
@@ -186,11 +197,14 @@ pub unsafe extern "C" fn recvfrom(
     let kernel = || unsafe { real::recvfrom(fd, buf, len, flags, addr, alen) };
     let Some(socket) = fdtable::socket(fd) else { return kernel() };
     // SAFETY: the program vouches for its buffer.
-    let (answer, _) = unsafe { receive(socket, fd, &part(buf, len), flags, kernel) };
+    let (answer, got) = unsafe { receive(socket, fd, &part(buf, len), flags, kernel) };
     if matches!(answer, Answer::Ours(Ok(_))) && !addr.is_null() && !alen.is_null() {
-        // A connection names no sender: the kernel says so with a length of 0.
-        // SAFETY: the program's pointer.
-        unsafe { *alen = 0 };
+        // SAFETY: the program's pointers.
+        match unsafe { put_address(got.connection, addr.cast(), *alen) } {
+            // SAFETY: the program's pointer.
+            Ok(len) => unsafe { *alen = len },
+            Err(error) => return Answer::Ours(Err(error)).into_c(),
+        }
     }
     answer.into_c()
 }
@@ -235,9 +249,11 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> s
     };
     // SAFETY: the program vouches for the header and what it points to.
     let (answer, got) = unsafe { receive(socket, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) };
-    if matches!(answer, Answer::Ours(Ok(_))) {
+    if matches!(answer, Answer::Ours(Ok(_)))
         // SAFETY: as above.
-        unsafe { received(&mut *msg, got, flags) };
+        && let Err(error) = unsafe { received(&mut *msg, got, flags) }
+    {
+        return Answer::Ours(Err(error)).into_c();
     }
     answer.into_c()
 }
@@ -254,9 +270,22 @@ unsafe fn take_passed(msg: *const msghdr) {
 }
 
 /// What a header says of a message: a stream has no sender, no ancillary data and no message ends; a KCM socket has ends.
-pub(super) fn received(msg: &mut msghdr, got: Flags, flags: c_int) {
-    (msg.msg_namelen, msg.msg_controllen) = (0, 0);
-    msg.msg_flags = got.0 | flags & libc::MSG_CMSG_CLOEXEC;
+///
+/// # Errors
+/// EFAULT for an address outside of memory.
+///
+/// # Safety
+/// The program vouches for the address.
+#[inline]
+pub(super) unsafe fn received(msg: &mut msghdr, got: Beside, flags: c_int) -> Result<(), Errno> {
+    msg.msg_flags = got.flags | flags & libc::MSG_CMSG_CLOEXEC;
+    msg.msg_controllen = 0;
+    let room = core::mem::replace(&mut msg.msg_namelen, 0);
+    if got.connection != 0 && !msg.msg_name.is_null() {
+        // SAFETY: the caller's.
+        msg.msg_namelen = unsafe { put_address(got.connection, msg.msg_name, room) }?;
+    }
+    Ok(())
 }
 
 /// recvmmsg(2).

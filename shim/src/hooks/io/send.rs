@@ -2,7 +2,7 @@
 
 use super::{has_parts, may_have, no_wait, part, parts};
 use crate::fdtable::{self, Known};
-use crate::hooks::kcm::check_address;
+use crate::hooks::kcm::{check_address, destination};
 use crate::socket::calls::Answer;
 use crate::socket::kcm::send as kcm;
 use crate::socket::{close, tx};
@@ -13,16 +13,28 @@ use preloop_shm::copy::Buffers;
 use preloop_sys::probe::{self, Access};
 use preloop_sys::{Errno, real, unix};
 
-/// Sends to whatever socket it is.
+/// An address and its length.
+type Address = (*const sockaddr, socklen_t);
+
+const NO_ADDRESS: Address = (core::ptr::null(), 0);
+
+/// Sends to whatever socket it is; on a KCM socket, where the address says.
 ///
 /// # Safety
-/// The parts must be readable.
-unsafe fn send(socket: Known, fd: c_int, parts: &[iovec], flags: c_int, mut kernel: impl FnMut() -> isize) -> Answer {
+/// The parts must be readable, and nobody may write to the address meanwhile.
+unsafe fn send(
+    socket: Known,
+    fd: c_int,
+    (parts, address): (&[iovec], Address),
+    flags: c_int,
+    mut kernel: impl FnMut() -> isize,
+) -> Answer {
     // SAFETY: the caller's.
     let data = unsafe { Buffers::new(parts) };
     match socket {
         Known::Tcp(file) => tx::send(&file, fd, &mut &data, flags, &mut kernel),
-        Known::Kcm(sock) => Answer::Ours(kcm::send(sock, &data, flags)),
+        // SAFETY: the caller's.
+        Known::Kcm(sock) => Answer::Ours(kcm::send(sock, &data, flags, unsafe { destination(address.0, address.1) })),
     }
 }
 
@@ -33,7 +45,7 @@ unsafe fn send(socket: Known, fd: c_int, parts: &[iovec], flags: c_int, mut kern
 unsafe fn write_any(socket: Known, fd: c_int, parts: &[iovec], flags: c_int, kernel: impl FnMut() -> isize) -> ssize_t {
     let flags = if let Known::Kcm(sock) = &socket { flags | kcm::part(sock.kind, false) } else { flags };
     // SAFETY: the caller's.
-    unsafe { send(socket, fd, parts, flags, kernel) }.into_c()
+    unsafe { send(socket, fd, (parts, NO_ADDRESS), flags, kernel) }.into_c()
 }
 
 /// write(2).
@@ -114,7 +126,7 @@ pub unsafe extern "C" fn send_one(fd: c_int, buf: *const c_void, len: size_t, fl
     match fdtable::socket(fd) {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(socket) => unsafe { send(socket, fd, &part(buf, len), flags, kernel) }.into_c(),
+        Some(socket) => unsafe { send(socket, fd, (&part(buf, len), NO_ADDRESS), flags, kernel) }.into_c(),
     }
 }
 
@@ -142,7 +154,7 @@ pub unsafe extern "C" fn sendto(
     match socket {
         None => kernel(),
         // SAFETY: the program vouches for its buffer.
-        Some(socket) => unsafe { send(socket, fd, &part(buf, len), flags, kernel) }.into_c(),
+        Some(socket) => unsafe { send(socket, fd, (&part(buf, len), (addr, alen)), flags, kernel) }.into_c(),
     }
 }
 
@@ -167,7 +179,10 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) ->
     match fdtable::socket(fd).filter(|_| unsafe { has_parts(msg) }) {
         None => kernel(),
         // SAFETY: the program vouches for the header and what it points to.
-        Some(socket) => unsafe { send(socket, fd, parts((*msg).msg_iov, (*msg).msg_iovlen), flags, kernel) }.into_c(),
+        Some(socket) => unsafe {
+            let address = ((*msg).msg_name.cast_const().cast(), (*msg).msg_namelen);
+            send(socket, fd, (parts((*msg).msg_iov, (*msg).msg_iovlen), address), flags, kernel).into_c()
+        },
     }
 }
 

@@ -4,7 +4,7 @@ use super::csock::KcmSock;
 use libc::{SO_DOMAIN, SO_PROTOCOL, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDBUF, SO_SNDTIMEO, SO_TYPE, SOL_SOCKET};
 use preloop_kcm::Kind;
 use preloop_sys::{Errno, call};
-use preloop_uapi::kcm::{AF_KCM, KCM_RECV_DISABLE, KCMPROTO_CONNECTED, SOL_KCM};
+use preloop_uapi::kcm::{AF_KCM, KCM_ADDRESSES, KCM_RECV_DISABLE, KCMPROTO_CONNECTED, SOL_KCM};
 
 /// SO_SNDTIMEO and SO_RCVTIMEO as programs with 64-bit times set them.
 const NEW_TIMES: [i32; 2] = [67, 66];
@@ -33,6 +33,7 @@ pub fn get(sock: &KcmSock, level: i32, name: i32) -> Result<Option, Errno> {
         (SOL_SOCKET, libc::SO_PEERNAME) => return Err(Errno::ENOTCONN),
         (SOL_SOCKET, _) => Option::Kernel,
         (SOL_KCM, KCM_RECV_DISABLE) => Option::Int(sock.mux.enter()?.state().disabled(sock.id).into()),
+        (SOL_KCM, KCM_ADDRESSES) => Option::Int(sock.mux.enter()?.state().has_addresses(sock.id).into()),
         _ => return Err(Errno::ENOPROTOOPT),
     })
 }
@@ -42,13 +43,14 @@ pub fn get(sock: &KcmSock, level: i32, name: i32) -> Result<Option, Errno> {
 /// # Errors
 /// ENOPROTOOPT.
 pub fn set(sock: &KcmSock, name: i32, value: i32) -> Result<usize, Errno> {
-    if name != KCM_RECV_DISABLE {
+    if !matches!(name, KCM_RECV_DISABLE | KCM_ADDRESSES) {
         return Err(Errno::ENOPROTOOPT);
     }
     let mut entered = sock.mux.enter()?;
-    entered.with(|state, outside| match value {
-        0 => state.enable(sock.id, outside.memory),
-        _ => state.disable(sock.id, outside.memory),
+    entered.with(|state, outside| match (name, value) {
+        (KCM_ADDRESSES, _) => state.set_addresses(sock.id, value != 0),
+        (_, 0) => state.enable(sock.id, outside.memory),
+        (_, _) => state.disable(sock.id, outside.memory),
     });
     Ok(0)
 }

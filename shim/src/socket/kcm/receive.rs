@@ -22,7 +22,7 @@ pub trait Slots: Sink {
 #[derive(Debug)]
 pub struct Slot<'a> {
     buffers: Buffers<'a>,
-    /// Bytes and flags.
+    /// Bytes, flags, and the SO_COOKIE of the connection where the program wants to know that.
     pub received: Result<Option<Received>, CoreErrno>,
 }
 

@@ -14,15 +14,20 @@ use preloop_kcm::straight::Slices;
 use preloop_shm::copy::Buffers;
 use preloop_sys::{Errno, clock, sleep};
 
-/// Sends the program's bytes: a message, or a part of one, all or nothing. Answers how many bytes.
+/// Sends the program's bytes: a message, or a part of one, all or nothing. Answers how many bytes. Where messages have
+/// addresses it goes `to` the connection of that SO_COOKIE, or any for 0; elsewhere nobody looks at it.
 ///
 /// # Errors
 /// EAGAIN when SO_SNDBUF bytes are queued and the call may not wait, or has waited as long as SO_SNDTIMEO says; EINTR;
-/// EMSGSIZE; EFAULT for buffers outside of memory.
-pub fn send(sock: Sock, data: &Buffers<'_>, flags: i32) -> Result<usize, Errno> {
+/// EMSGSIZE; EFAULT for buffers outside of memory; ENOTCONN, EPIPE, EINVAL for the connection
+/// (`preloop_kcm::MuxState::send_to`), and that of `to`.
+pub fn send(sock: Sock, data: &Buffers<'_>, flags: i32, to: Result<u64, Errno>) -> Result<usize, Errno> {
     let (id, call) = (sock.id, (data.len(), flags));
     send_by(sock, flags, &mut |entered| {
-        entered.with(|state, outside| state.send_from(id, 0, call, outside, &mut Gathered(*data)))
+        entered.with(|state, outside| {
+            let connection = if state.has_addresses(id) { to.map_err(Errno::into_raw)? } else { 0 };
+            state.send_from(id, connection, call, outside, &mut Gathered(*data))
+        })
     })
 }
 
