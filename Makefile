@@ -1,4 +1,4 @@
-# Builds the library and its two programs, and installs them.
+# Builds the library and its programs, and installs them with the C header of what KCM sockets can do beyond the kernel's.
 #
 #   make
 #   make install PREFIX=/usr/local DESTDIR=
@@ -13,7 +13,8 @@ CARGO_TARGET_DIR ?= target
 RELEASE  = $(CARGO_TARGET_DIR)/release
 BINDIR   = $(DESTDIR)$(PREFIX)/bin
 LIBDIR   = $(DESTDIR)$(PREFIX)/lib
-PROGRAMS = smc_run smcss
+INCLUDEDIR = $(DESTDIR)$(PREFIX)/include/preloop
+PROGRAMS = smc_run smcss kcm_run kcmss
 LIBRARY  = libpreloop.so
 
 export CARGO_TARGET_DIR
@@ -29,11 +30,13 @@ install:
 	@for file in $(PROGRAMS) $(LIBRARY); do \
 	    test -f "$(RELEASE)/$$file" || { echo "$(RELEASE)/$$file is missing: run make first" >&2; exit 1; }; \
 	done
-	$(INSTALL) -d "$(BINDIR)" "$(LIBDIR)"
+	$(INSTALL) -d "$(BINDIR)" "$(LIBDIR)" "$(INCLUDEDIR)"
 	for program in $(PROGRAMS); do $(INSTALL) -m 755 "$(RELEASE)/$$program" "$(BINDIR)/$$program" || exit 1; done
 	$(INSTALL) -m 755 "$(RELEASE)/$(LIBRARY)" "$(LIBDIR)/.$(LIBRARY).new"
 	mv -f "$(LIBDIR)/.$(LIBRARY).new" "$(LIBDIR)/$(LIBRARY)"
+	$(INSTALL) -m 644 compat/include/preloop/kcm.h "$(INCLUDEDIR)/kcm.h"
 
 uninstall:
 	for program in $(PROGRAMS); do rm -f "$(BINDIR)/$$program" || exit 1; done
-	rm -f "$(LIBDIR)/$(LIBRARY)"
+	rm -f "$(LIBDIR)/$(LIBRARY)" "$(INCLUDEDIR)/kcm.h"
+	-rmdir "$(INCLUDEDIR)" 2>/dev/null

@@ -1,5 +1,5 @@
 /*
- * Messages with addresses (include/preloop/kcm.h): each check prints a line when it fails. Messages are a length of four
+ * Messages with addresses (compat/include/preloop/kcm.h): each check prints a line when it fails. Messages are a length of four
  * bytes, itself included, and text.
  */
 #define _GNU_SOURCE

@@ -16,7 +16,7 @@ fn kcm_addresses() -> Result<()> {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("addresses");
     let mut command = Command::new(programs::find("cc")?);
     command.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror".split(' '));
-    command.arg("-I").arg(own.join("../include")).arg("-o").arg(&program).arg(own.join("kcm/addresses.c"));
+    command.arg("-I").arg(own.join("../compat/include")).arg("-o").arg(&program).arg(own.join("kcm/addresses.c"));
     let result = command.output().context("starting cc")?;
     ensure!(result.status.success(), "cc: {}", String::from_utf8_lossy(&result.stderr));
     let scene = Scene::new(World::Both, LIMIT)?;

@@ -1,5 +1,5 @@
 //! Numbers and structures of KCM's calls (`<linux/kcm.h>`, `<linux/socket.h>`), and of those that only the library has
-//! (`include/preloop/kcm.h`).
+//! (`compat/include/preloop/kcm.h`).
 
 use core::ffi::{c_int, c_ulong};
 
