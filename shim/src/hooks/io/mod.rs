@@ -11,6 +11,9 @@ use core::ffi::{c_int, c_void};
 use libc::{iovec, msghdr, size_t};
 use preloop_sys::probe::{self, Access};
 
+/// Messages that sendmmsg(2) takes at most (`UIO_MAXIOV`), and recvmmsg(2) here at a time.
+const MANY: usize = 1024;
+
 fn part(buf: *const c_void, len: size_t) -> [iovec; 1] {
     [iovec { iov_base: buf.cast_mut(), iov_len: len }]
 }

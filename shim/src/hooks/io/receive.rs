@@ -1,7 +1,7 @@
 //! read(2), recv(2) and their families.
 
 use super::headers::Headers;
-use super::{has_parts, may_have, no_wait, part, parts};
+use super::{MANY, has_parts, may_have, no_wait, part, parts};
 use crate::fdtable::{self, Known};
 use crate::hooks::kcm::put_address;
 use crate::process;
@@ -15,9 +15,6 @@ use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t
 use preloop_kcm::receive::Received;
 use preloop_shm::copy::Buffers;
 use preloop_sys::{Errno, clock, real, unix};
-
-/// Messages that recvmmsg(2) takes at most (`UIO_MAXIOV`).
-const MANY: usize = 1024;
 
 /// What a call received that failed.
 const NOTHING: Received = Received { len: 0, flags: 0, connection: 0 };

@@ -1,10 +1,11 @@
 //! write(2), send(2) and their families.
 
-use super::{has_parts, may_have, no_wait, part, parts};
+use super::{MANY, has_parts, may_have, no_wait, part, parts};
 use crate::fdtable::{self, Known};
 use crate::hooks::kcm::{check_address, destination};
 use crate::socket::calls::Answer;
-use crate::socket::kcm::send as kcm;
+use crate::socket::kcm::csock::Sock;
+use crate::socket::kcm::send::{self as kcm, Outgoing};
 use crate::socket::{close, tx};
 use core::ffi::{c_int, c_uint, c_void};
 use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t};
@@ -34,7 +35,10 @@ unsafe fn send(
     match socket {
         Known::Tcp(file) => tx::send(&file, fd, &mut &data, flags, &mut kernel),
         // SAFETY: the caller's.
-        Known::Kcm(sock) => Answer::Ours(kcm::send(sock, &data, flags, unsafe { destination(address.0, address.1) })),
+        Known::Kcm(sock) => Answer::Ours(unsafe {
+            let to = destination(address.0, address.1);
+            kcm::send(sock, Outgoing { data, flags, to })
+        }),
     }
 }
 
@@ -203,17 +207,54 @@ pub unsafe extern "C" fn sendmmsg(fd: c_int, msgs: *mut mmsghdr, count: c_uint, 
     let batches = matches!(socket, Some(Known::Kcm(_)));
     // None may hold it while a call sleeps.
     drop(socket);
-    for done in 0..count {
-        // As in the kernel, all but the last are batched.
-        let batched = batches && done + 1 < count;
-        let flags = if batched { flags | MSG_BATCH } else { flags };
-        // SAFETY: the program vouches for `count` headers.
-        let sent = unsafe { sendmsg(fd, &raw const (*msgs.add(done as usize)).msg_hdr, flags) };
+    // SAFETY: the program vouches for `count` headers.
+    let msgs = unsafe { core::slice::from_raw_parts_mut(msgs, MANY.min(count as usize)) };
+    let mut done = 0;
+    while done < msgs.len() {
+        if batches && let Some(Known::Kcm(sock)) = fdtable::socket(fd) {
+            // SAFETY: as above.
+            done += unsafe { send_ahead(&sock, &mut msgs[done..], flags) };
+        }
+        let left = msgs.len() - done;
+        let Some(msg) = msgs.get_mut(done) else { break };
+        let flags = if batches { batched(left, flags) } else { flags };
+        // SAFETY: as above.
+        let sent = unsafe { sendmsg(fd, &raw const msg.msg_hdr, flags) };
         if sent < 0 {
             return if done > 0 { done as c_int } else { -1 };
         }
-        // SAFETY: as above.
-        unsafe { (*msgs.add(done as usize)).msg_len = sent as c_uint };
+        msg.msg_len = sent as c_uint;
+        done += 1;
     }
-    count as c_int
+    done as c_int
+}
+
+/// The flags of a message of which so many are left: as in the kernel, all but the last are batched.
+fn batched(left: usize, flags: c_int) -> c_int {
+    if left > 1 { flags | MSG_BATCH } else { flags }
+}
+
+/// Sends messages of sendmmsg(2) on a KCM socket, up to the first that has to wait, fails, or has anything but bytes and an
+/// address. Answers how many.
+///
+/// # Safety
+/// The headers must be valid for a send.
+unsafe fn send_ahead(sock: &Sock, msgs: &mut [mmsghdr], flags: c_int) -> usize {
+    let (count, mut done) = (msgs.len(), 0);
+    kcm::send_ahead(sock, |sent| {
+        if let Some(sent) = sent {
+            msgs[done].msg_len = sent as c_uint;
+            done += 1;
+        }
+        let msg = &msgs.get(done)?.msg_hdr;
+        // SAFETY: the caller's.
+        let is_plain = msg.msg_controllen == 0 && unsafe { has_parts(msg) };
+        // SAFETY: the caller's.
+        is_plain.then(|| unsafe {
+            let data = Buffers::new(parts(msg.msg_iov, msg.msg_iovlen));
+            let to = destination(msg.msg_name.cast_const().cast(), msg.msg_namelen);
+            Outgoing { data, flags: batched(count - done, flags), to }
+        })
+    });
+    done
 }

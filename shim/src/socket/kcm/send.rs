@@ -6,29 +6,57 @@ use super::outside::Gathered;
 use super::receive::has_waited;
 use super::senders;
 use libc::{MSG_DONTWAIT, SO_SNDTIMEO};
-use preloop_kcm::Kind;
 use preloop_kcm::errno::{EAGAIN, Errno as CoreErrno};
 use preloop_kcm::receive::MSG_EOR;
 use preloop_kcm::send::MSG_MORE;
 use preloop_kcm::straight::Slices;
+use preloop_kcm::{CsockId, Kind};
 use preloop_shm::copy::Buffers;
 use preloop_sys::{Errno, clock, sleep};
 
-/// Sends the program's bytes: a message, or a part of one, all or nothing. Answers how many bytes. Where messages have
-/// addresses it goes `to` the connection of that SO_COOKIE, or any for 0; elsewhere nobody looks at it.
+/// A message that the program sends, or a part of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Its bytes.
+    pub data: Buffers<'a>,
+    /// The call's flags.
+    pub flags: i32,
+    /// Where messages have addresses, the SO_COOKIE of its connection, or 0 for any; elsewhere nobody looks at it.
+    pub to: Result<u64, Errno>,
+}
+
+impl Outgoing<'_> {
+    fn attempt(&self, id: CsockId, entered: &mut Entered<'_>) -> Result<usize, CoreErrno> {
+        let call = (self.data.len(), self.flags);
+        entered.with(|state, outside| {
+            let connection = if state.has_addresses(id) { self.to.map_err(Errno::into_raw)? } else { 0 };
+            state.send_from(id, connection, call, outside, &mut Gathered(self.data))
+        })
+    }
+}
+
+/// Sends the program's bytes, all or nothing. Answers how many bytes.
 ///
 /// # Errors
 /// EAGAIN when SO_SNDBUF bytes are queued and the call may not wait, or has waited as long as SO_SNDTIMEO says; EINTR;
 /// EMSGSIZE; EFAULT for buffers outside of memory; ENOTCONN, EPIPE, EINVAL for the connection
 /// (`preloop_kcm::MuxState::send_to`), and that of `to`.
-pub fn send(sock: Sock, data: &Buffers<'_>, flags: i32, to: Result<u64, Errno>) -> Result<usize, Errno> {
-    let (id, call) = (sock.id, (data.len(), flags));
-    send_by(sock, flags, &mut |entered| {
-        entered.with(|state, outside| {
-            let connection = if state.has_addresses(id) { to.map_err(Errno::into_raw)? } else { 0 };
-            state.send_from(id, connection, call, outside, &mut Gathered(*data))
-        })
-    })
+pub fn send(sock: Sock, message: Outgoing<'_>) -> Result<usize, Errno> {
+    let id = sock.id;
+    send_by(sock, message.flags, &mut |entered| message.attempt(id, entered))
+}
+
+/// Sends messages, up to the first that would have to wait, or fails: that one is as if it had not been tried. `next` is told
+/// how many bytes of the last one were sent, and has the next one.
+pub fn send_ahead<'a>(sock: &Sock, mut next: impl FnMut(Option<usize>) -> Option<Outgoing<'a>>) {
+    let Ok(mut entered) = sock.mux.enter() else { return };
+    let mut sent = None;
+    while let Some(message) = next(sent) {
+        sent = message.attempt(sock.id, &mut entered).ok();
+        if sent.is_none() {
+            return;
+        }
+    }
 }
 
 /// Sends bytes of the library's own, as [`send`] does.
