@@ -1,11 +1,12 @@
 //! Slots that forked siblings share: a shared mapping of its own per process, inherited by its children.
 
 use crate::lock::RobustLock;
-use core::sync::atomic::{AtomicI32, AtomicPtr};
+use crate::mapped::{self, Tenancy};
+use core::sync::atomic::AtomicPtr;
 use memfd::MemfdOptions;
 use preloop_smc::ring::{Receiver, Sender};
-use preloop_sys::Fd;
 use preloop_sys::unix::Inner;
+use preloop_sys::{Fd, call};
 use preloop_uapi::listing::{ARENA_MAGIC, ARENA_NAME, ArenaHeader, Listing, SLOT_BYTES, SLOTS, SLOTS_OFFSET, kind};
 use preloop_uapi::sync::{AtomicU32, AtomicU64, Ordering};
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -116,32 +117,10 @@ pub struct Arena {
     base: AtomicPtr<u8>,
 }
 
-const BYTES: usize = SLOTS_OFFSET + SLOTS * SLOT_BYTES;
-
-/// A mapped arena, of this process or of one that it descends from. It stays mapped for ever.
-struct Mapped {
-    base: AtomicPtr<u8>,
-    memfd: AtomicI32,
-}
+pub(crate) const BYTES: usize = SLOTS_OFFSET + SLOTS * SLOT_BYTES;
 
 /// With fewer descriptors the program needs them all.
 const FEW_DESCRIPTORS: u64 = 64;
-
-/// Arenas beyond these can be used, but not be handed over to the next program.
-static MAPPED: [Mapped; 32] =
-    [const { Mapped { base: AtomicPtr::new(core::ptr::null_mut()), memfd: AtomicI32::new(-1) } }; 32];
-
-/// Notes a mapped arena and its memfd; `false` when there is no room for more.
-fn note(base: *mut u8, memfd: Fd) -> bool {
-    MAPPED.iter().any(|mapped| {
-        let free =
-            mapped.base.compare_exchange(core::ptr::null_mut(), base, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if free {
-            mapped.memfd.store(memfd, Ordering::Release);
-        }
-        free
-    })
-}
 
 fn map(memfd: Fd) -> Option<*mut u8> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -149,6 +128,37 @@ fn map(memfd: Fd) -> Option<*mut u8> {
     // SAFETY: a new mapping at an address of the kernel's choice.
     let base = unsafe { libc::mmap(core::ptr::null_mut(), BYTES, access, flags, memfd, 0) };
     (base != libc::MAP_FAILED).then_some(base.cast())
+}
+
+/// Maps the arena of another program; `None` when the memfd is none, or there is no memory for it. `place`, unless it is
+/// null, is where the mapping is to go, in place of one that [`vacate`] left.
+pub(crate) fn map_foreign(memfd: Fd, place: *mut u8) -> Option<*mut u8> {
+    if call::file_size(memfd) != Ok(BYTES as u64) {
+        return None;
+    }
+    let base = map(memfd)?;
+    // SAFETY: the mapping starts with the header, which is all atomics.
+    let header = unsafe { &*base.cast::<ArenaHeader>() };
+    let is_arena = header.magic.load(Ordering::Acquire) == ARENA_MAGIC;
+    if is_arena && place.is_null() {
+        return Some(base);
+    }
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: both are mappings of this size; what was at `place` is zeroes.
+    let moved = is_arena && unsafe { libc::mremap(base.cast(), BYTES, BYTES, flags, place) } != libc::MAP_FAILED;
+    if !moved {
+        // SAFETY: just mapped, and nobody looks at it.
+        unsafe { libc::munmap(base.cast(), BYTES) };
+    }
+    moved.then_some(place)
+}
+
+/// Lets an arena of another program go, and leaves zeroes in its place.
+pub(crate) fn vacate(base: *mut u8) {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    // SAFETY: the arena's own range, which stays mapped, with bytes that are valid for every slot.
+    unsafe { libc::mmap(base.cast(), BYTES, access, flags, -1, 0) };
 }
 
 /// Where a slot is, in words that another program understands which has the arena's memfd.
@@ -163,15 +173,7 @@ pub struct Place {
 /// Where `slot` is; `None` when its arena cannot be handed over.
 pub fn place_of<T: Slot>(slot: &'static T) -> Option<Place> {
     let slot_index = listing_of(slot).slot.load(Ordering::Relaxed);
-    let base = base_of(slot);
-    let mapped = MAPPED.iter().find(|mapped| core::ptr::eq(mapped.base.load(Ordering::Acquire), base))?;
-    let memfd = mapped.memfd.load(Ordering::Acquire);
-    (memfd >= 0).then_some(Place { memfd, slot: slot_index })
-}
-
-/// The memfds of all mapped arenas, which are the caller's to close: none can be handed over any more.
-pub fn give_up_memfds() -> impl Iterator<Item = Fd> {
-    MAPPED.iter().map(|mapped| mapped.memfd.swap(-1, Ordering::AcqRel)).filter(|memfd| *memfd >= 0)
+    mapped::memfd_at(base_of(slot)).map(|memfd| Place { memfd, slot: slot_index })
 }
 
 /// An arena that another program handed over, mapped here.
@@ -181,28 +183,24 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Maps the arena behind `memfd`, which from now on belongs to the mapping.
+    /// The arena that is mapped at `base`.
+    pub(crate) fn at(base: *mut u8) -> Self {
+        Self { base }
+    }
+
+    /// Maps the arena behind `memfd`, for ever: from now on the descriptor belongs to the mapping.
     ///
     /// # Errors
     /// `None`, and the descriptor stays the caller's: it is no arena, or there is no memory for it.
     pub fn open(memfd: Fd) -> Option<Self> {
-        // SAFETY: fstat fills the structure, or answers an error.
-        let size = unsafe {
-            let mut stat: libc::stat = core::mem::zeroed();
-            (libc::fstat(memfd, &raw mut stat) == 0).then_some(stat.st_size)?
-        };
-        if size != BYTES as i64 {
-            return None;
-        }
-        let base = map(memfd)?;
-        // SAFETY: the mapping starts with the header, which is all atomics.
-        let header = unsafe { &*base.cast::<ArenaHeader>() };
-        if header.magic.load(Ordering::Acquire) != ARENA_MAGIC || !note(base, memfd) {
-            // SAFETY: just mapped, and nobody looks at it.
-            unsafe { libc::munmap(base.cast(), BYTES) };
-            return None;
-        }
-        Some(Self { base })
+        Tenancy::map(memfd).map(|tenancy| tenancy.arena())
+    }
+
+    /// Its header.
+    #[cfg(test)]
+    pub(crate) fn header(&self) -> &'static ArenaHeader {
+        // SAFETY: the mapping starts with it, and there stays memory for ever.
+        unsafe { &*self.base.cast::<ArenaHeader>() }
     }
 
     /// The slot of that index, if it is in use for something of this kind.
@@ -254,7 +252,7 @@ impl Arena {
         }
         let few = preloop_sys::process::limit(libc::RLIMIT_NOFILE) < FEW_DESCRIPTORS;
         let memfd = Inner::from_raw(memfd.into_file().into_raw_fd()).move_high();
-        (!few && note(base, memfd.fd())).then(|| memfd.into_raw())
+        (!few && mapped::note(base, memfd.fd())).then(|| memfd.into_raw())
     }
 
     fn header(&self) -> Option<&'static ArenaHeader> {

@@ -9,4 +9,5 @@ pub mod copy;
 pub mod counted;
 pub mod group;
 pub mod lock;
+pub mod mapped;
 pub mod mux;

@@ -5,7 +5,7 @@ use crate::fork;
 use crate::process;
 use crate::socket::sock::phase;
 use crate::socket::{clc, group};
-use preloop_shm::arena;
+use preloop_shm::mapped;
 use preloop_uapi::decline::Decline;
 
 /// Closes those of handshakes under way, whose connections stay on TCP, and those that only the next program of this
@@ -25,7 +25,7 @@ pub fn release() -> bool {
         }
     });
     group::all().iter().for_each(|group| any |= group.does_without_memfd());
-    for memfd in arena::give_up_memfds() {
+    for memfd in mapped::give_up_memfds() {
         process::disown(memfd);
         any = true;
     }
