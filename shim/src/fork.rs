@@ -6,8 +6,10 @@ use crate::process;
 use crate::socket::epoll::Set;
 use crate::socket::file::OpenFile;
 use crate::socket::kcm::fork as kcm;
+use crate::socket::passing::pack;
 use crate::socket::{bell, clc, close, group, users};
 use preloop_shm::counted::Counted;
+use preloop_sys::process::Masked;
 use preloop_uapi::sync::Ordering;
 use rustc_hash::FxHashSet;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -41,6 +43,12 @@ pub fn may_not_fork() -> RwLockReadGuard<'static, ()> {
 /// No fork happens while the answer lives.
 pub fn alone() -> MutexGuard<'static, ()> {
     FORKING.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// As [`alone`], and no signal handler runs in this thread meanwhile, which might fork.
+pub fn undisturbed() -> (MutexGuard<'static, ()>, Masked) {
+    let masked = Masked::begin();
+    (alone(), masked)
 }
 
 /// Every open file once, however many descriptors stand for it.
@@ -107,6 +115,7 @@ fn count(files: &[Counted<OpenFile>], more: bool) {
 fn in_child(files: &[Counted<OpenFile>], sets: &[Arc<Set>]) {
     process::renew();
     bell::forget_all();
+    pack::after_fork();
     group::after_fork();
     sets.iter().for_each(|set| set.after_fork());
     users::after_fork();

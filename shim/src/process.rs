@@ -196,6 +196,11 @@ pub fn reserve_memory(bytes: u64) -> bool {
     MEMORY.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
 }
 
+/// Counts in ring memory that a connection which is under way cannot do without, whatever the budget.
+pub fn take_memory(bytes: u64) {
+    MEMORY.fetch_add(bytes, Ordering::Relaxed);
+}
+
 /// Counts ring memory out.
 pub fn release_memory(bytes: u64) {
     MEMORY.fetch_sub(bytes, Ordering::Relaxed);

@@ -10,7 +10,8 @@
 //! shut PID.SLOT                              the program shut a direction down
 //! end PID.SLOT SENDS RECEIVES                closed by its last holder; calls that TCP carried
 //! ```
-//! PID and SLOT are where the socket lies (`Listing::pid`, `Listing::slot`), and name it until its `end`. A line is one
+//! PID and SLOT are where the socket lies (`Listing::pid`, `Listing::slot`), and name it until its `end`, or until it is
+//! passed to another process (SCM_RIGHTS), whose PID it has from then on. A line is one
 //! write to a file opened for it: siblings and threads do not mix, no descriptor is kept, and a process that is killed
 //! has told all but its end. For that instant it takes the lowest free descriptor. Unset, it costs a look at the
 //! settings where a connection changes, and at each call that sends on one that stays on TCP.

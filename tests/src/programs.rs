@@ -104,6 +104,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("tuples", &["python3"]),
     ("asked_for", &["python3"]),
     ("bare_exec", &["python3"]),
+    ("bare_receiver", &["python3"]),
     ("syscall", &["cc"]),
     ("test", &["python3", "setpriv", "ss"]),
     (

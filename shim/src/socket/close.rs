@@ -1,6 +1,6 @@
 //! Ends: shutdown, close, and the exit of the process.
 
-use crate::fdtable::{self, Known};
+use crate::fdtable;
 use crate::fork;
 use crate::process;
 use crate::socket::clc;
@@ -158,17 +158,6 @@ fn leaves_unread(file: &OpenFile) -> bool {
     let (sock, Some(link)) = (file.sock, file.link()) else { return false };
     let shut_both = sock.has(flag::RX_SHUT) && sock.has(flag::TX_SHUT);
     !shut_both && sock.receiver.pending(&link.peer().tx)
-}
-
-/// A descriptor is about to be passed to another process (SCM_RIGHTS), which will not know of shared memory: that pins
-/// the connection to TCP. `false` when it has moved, and passing it would cut its stream off. A KCM socket is made ready for
-/// whoever gets it.
-pub fn may_pass(fd: Fd) -> bool {
-    match fdtable::socket(fd) {
-        None => true,
-        Some(Known::Tcp(file)) => clc::pin(&file, Decline::OPTION),
-        Some(Known::Kcm(sock)) => share::prepare(&sock).is_ok(),
-    }
 }
 
 /// The process exits: what a close would have done for every socket it holds, as far as others can see it. It may be

@@ -6,6 +6,7 @@ use crate::process;
 use crate::socket::bell::Bell;
 use crate::socket::epoll::Set;
 use crate::socket::link::Link;
+use crate::socket::passing::tenant::Tenant;
 use crate::socket::sock::{Sock, flag};
 use crate::socket::users;
 use preloop_shm::arena;
@@ -53,6 +54,8 @@ pub struct OpenFile {
     link: RwLock<Option<Arc<Link>>>,
     confirmed: OnceLock<Arc<Link>>,
     watchers: Mutex<Vec<Watcher>>,
+    /// Keeps the memory of `sock` mapped, if it is another process's.
+    _tenant: Option<Tenant>,
 }
 
 impl OpenFile {
@@ -73,14 +76,14 @@ impl OpenFile {
         sock.users.store(1, Ordering::Relaxed);
         sock.flags.store(flags, Ordering::Relaxed);
         sock.listing.kind.store(kind::INIT, Ordering::Relaxed);
-        Some(Self::know(sock, fd))
+        Some(Self::know(sock, fd, None))
     }
 
-    /// Goes on with a socket that another program handed over, in this process already counted; at no descriptor if `fd` is
+    /// Goes on with a socket that another program or process handed over, for this process already counted; at no descriptor if `fd` is
     /// -1.
-    pub fn inherit(sock: &'static Sock, fd: Fd, link: Option<Arc<Link>>) -> Counted<Self> {
+    pub fn inherit(sock: &'static Sock, fd: Fd, link: Option<Arc<Link>>, tenant: Option<Tenant>) -> Counted<Self> {
         let _no_fork = fork::may_not_fork();
-        let file = Self::know(sock, fd);
+        let file = Self::know(sock, fd, tenant);
         if let Some(link) = link {
             sock.listing.group.store(link.group.address(), Ordering::Relaxed);
             file.prepare(Some(link));
@@ -89,7 +92,7 @@ impl OpenFile {
         file
     }
 
-    fn know(sock: &'static Sock, fd: Fd) -> Counted<Self> {
+    fn know(sock: &'static Sock, fd: Fd, tenant: Option<Tenant>) -> Counted<Self> {
         users::enlist(sock);
         if fd >= 0 {
             sock.listing.pid.store(process::pid(), Ordering::Relaxed);
@@ -110,6 +113,7 @@ impl OpenFile {
             link: RwLock::new(None),
             confirmed: OnceLock::new(),
             watchers: Mutex::new(Vec::new()),
+            _tenant: tenant,
         });
         if fd < 0 {
             file.descriptors.store(0, Ordering::Relaxed);
@@ -257,6 +261,12 @@ impl OpenFile {
             self.leave_slot();
             process::disown(self.kept.swap(-1, std::sync::atomic::Ordering::Relaxed));
         }
+    }
+
+    /// One more descriptor of this process stands for it; `false` when the last one was closed already.
+    pub fn add_descriptor(&self) -> bool {
+        let one_more = |descriptors: u32| (descriptors > 0).then_some(descriptors + 1);
+        self.descriptors.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_ok()
     }
 
     /// Whether a number of the program's still stands for it.

@@ -31,8 +31,13 @@ impl Link {
         if !process::reserve_memory(sizes[0] + sizes[1]) {
             return Err(Decline::MEMORY);
         }
+        Ok(Self::counted(group, conn, generation))
+    }
+
+    /// One whose rings have been counted.
+    fn counted(group: Arc<Group>, conn: usize, generation: u32) -> Arc<Self> {
         let rings = [group.memory.ring(conn, 1 - group.side), group.memory.ring(conn, group.side)];
-        Ok(Arc::new(Self { group, conn, generation, rings }))
+        Arc::new(Self { group, conn, generation, rings })
     }
 
     /// The passive side's: a free block of the group, marked as offered.
@@ -58,9 +63,13 @@ impl Link {
         Self::new(group, accept.conn as usize, accept.generation)
     }
 
-    /// Goes on with a connection of the program that ran in this process before.
+    /// Goes on with a connection of the program that ran in this process before, or of another process.
     pub fn inherit(group: Arc<Group>, conn: usize, generation: u32) -> Option<Arc<Self>> {
-        if conn < CONNS { Self::new(group, conn, generation).ok() } else { None }
+        let sizes = group.memory.ring_sizes();
+        (conn < CONNS).then(|| {
+            process::take_memory(sizes[0] + sizes[1]);
+            Self::counted(group, conn, generation)
+        })
     }
 
     /// Which use of its block it is.

@@ -12,6 +12,7 @@ pub mod handover;
 pub mod kcm;
 pub mod link;
 pub mod options;
+pub mod passing;
 pub mod poll;
 pub mod rx;
 pub mod select;

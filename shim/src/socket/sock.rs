@@ -65,6 +65,9 @@ pub mod rx_state {
     pub const RING: u32 = 3;
 }
 
+/// Users of a socket that can be listed.
+pub const PLACES: usize = 8;
+
 preloop_shm::slot! {
 /// See the module's text.
 pub struct Sock {
@@ -79,7 +82,7 @@ pub struct Sock {
     /// Processes that use this slot: those that hold a descriptor, or have a call under way.
     pub users: AtomicU32,
     /// Who they are, as far as there is room: see [`crate::socket::users`].
-    pub pids: [AtomicU32; 8],
+    pub pids: [AtomicU32; PLACES],
     /// Calls that sent something, before the connection moved.
     pub sends: AtomicU32,
     /// Calls that received something, before the connection moved.

@@ -262,6 +262,26 @@ pub fn cookie(fd: Fd) -> Result<u64, Errno> {
     raw!(getsockopt, fd, libc::SOL_SOCKET, libc::SO_COOKIE, &raw mut value, &raw mut len).map(|_| value)
 }
 
+/// SO_NETNS_COOKIE: the kernel's own number of a socket's network namespace.
+///
+/// # Errors
+/// ENOPROTOOPT before Linux 5.14.
+pub fn network(fd: Fd) -> Result<u64, Errno> {
+    const SO_NETNS_COOKIE: c_int = 71;
+    let mut value = 0u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    raw!(getsockopt, fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, &raw mut value, &raw mut len).map(|_| value)
+}
+
+/// Has `fd` stand for what `new` stands for; FD_CLOEXEC stays as it was.
+///
+/// # Errors
+/// EBADF.
+pub fn replace(fd: Fd, new: Fd) -> Result<(), Errno> {
+    let flags = if closes_on_exec(fd) { libc::O_CLOEXEC } else { 0 };
+    raw!(dup3, new, fd, flags).map(drop)
+}
+
 /// Makes the next close of the socket send RST.
 pub fn linger_zero(fd: Fd) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

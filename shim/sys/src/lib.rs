@@ -15,6 +15,8 @@ pub mod memory;
 pub mod probe;
 pub mod process;
 pub mod real;
+pub mod record;
+pub mod rights;
 pub mod sleep;
 pub mod tcp;
 pub mod unix;

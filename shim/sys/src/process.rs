@@ -23,21 +23,40 @@ pub fn this_thread() -> usize {
     unsafe { libc::pthread_self() as usize }
 }
 
+/// While it lives no signal handler runs in this thread: none finds a lock taken that it would wait for.
+pub struct Masked {
+    before: libc::sigset_t,
+}
+
+impl Masked {
+    /// From now on.
+    pub fn begin() -> Self {
+        // SAFETY: the sets are filled before they are read.
+        unsafe {
+            let (mut all, mut before) = (core::mem::zeroed::<libc::sigset_t>(), core::mem::zeroed::<libc::sigset_t>());
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            Self { before }
+        }
+    }
+}
+
+impl Drop for Masked {
+    fn drop(&mut self) {
+        // SAFETY: the mask that the thread had.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, core::ptr::null_mut()) };
+    }
+}
+
 /// Starts a thread of the library's own, which no signal interrupts.
 ///
 /// # Errors
 /// EAGAIN when the process may have no more.
 pub fn spawn(name: &str, stack: usize, run: impl FnOnce() + Send + 'static) -> Result<(), Errno> {
     let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(stack);
-    // SAFETY: the sets are filled before they are read; the mask is put back as it was.
-    let spawned = unsafe {
-        let (mut all, mut before) = (core::mem::zeroed::<libc::sigset_t>(), core::mem::zeroed::<libc::sigset_t>());
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        let spawned = thread.spawn(run);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, core::ptr::null_mut());
-        spawned
-    };
+    let masked = Masked::begin();
+    let spawned = thread.spawn(run);
+    drop(masked);
     spawned.map(drop).map_err(|error| Errno::new(error.raw_os_error().unwrap_or(libc::EAGAIN)))
 }
 

@@ -1,7 +1,7 @@
 //! Abstract Unix sockets: the handshake's mailboxes (sequenced packets that carry descriptors) and the bells
 //! (datagrams without content). Abstract names live in the network namespace, as 127.0.0.1 does. Nothing here blocks.
 
-use crate::{Errno, Fd, call};
+use crate::{Errno, Fd, call, rights};
 use syscalls::{Sysno, syscall};
 
 /// A descriptor of the library's own, closed on drop.
@@ -106,7 +106,11 @@ pub fn owner(socket: Fd) -> Result<u32, Errno> {
     credentials(socket).map(|cred| cred.uid)
 }
 
-fn credentials(socket: Fd) -> Result<libc::ucred, Errno> {
+/// What the kernel recorded of the other end: who connected, or listens; of a pair, who made it.
+///
+/// # Errors
+/// The kernel's.
+pub fn credentials(socket: Fd) -> Result<libc::ucred, Errno> {
     let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: `cred` is writable for `len` bytes.
@@ -118,7 +122,7 @@ fn credentials(socket: Fd) -> Result<libc::ucred, Errno> {
 struct Control([u8; 64]);
 
 /// Descriptors that one message may carry.
-pub const FDS_MAX: usize = 4;
+pub const FDS_MAX: usize = 8;
 
 /// Sends one message, with descriptors beside it: no more than [`FDS_MAX`].
 ///
@@ -140,7 +144,7 @@ pub fn send_from(socket: Fd, bytes: &[u8], pass: &[Fd]) -> Result<(), Errno> {
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
-    // SAFETY: `control` has room for one header with four descriptors (32 of 64 bytes), aligned as cmsghdr needs.
+    // SAFETY: `control` has room for one header with eight descriptors (48 of 64 bytes), aligned as cmsghdr needs.
     unsafe {
         if !pass.is_empty() {
             let len = size_of_val(pass) as u32;
@@ -188,7 +192,7 @@ pub fn receive_from(socket: Fd, bytes: &mut [u8], flags: i32) -> Result<Received
     let got = unsafe { call::recvmsg(socket, &raw mut message, flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) }?;
     let mut kept = [const { None }; FDS_MAX];
     // SAFETY: the kernel has filled the message.
-    for fd in unsafe { passed(&raw const message) }.map(Inner) {
+    for fd in unsafe { rights::passed(&raw const message) }.map(Inner) {
         if let Some(place) = kept.iter_mut().find(|place| place.is_none()) {
             *place = Some(fd);
         }
@@ -196,32 +200,13 @@ pub fn receive_from(socket: Fd, bytes: &mut [u8], flags: i32) -> Result<Received
     Ok((got, kept))
 }
 
-/// The descriptors that came with a message (SCM_RIGHTS).
-///
-/// # Safety
-/// `message` and its control data must be as the kernel left them, as long as the answer is used.
-pub unsafe fn passed(message: *const libc::msghdr) -> impl Iterator<Item = Fd> {
-    // SAFETY: the caller's, for all of these: the headers are well-formed, and walked as they were written.
-    let mut header =
-        unsafe { if (*message).msg_control.is_null() { core::ptr::null_mut() } else { libc::CMSG_FIRSTHDR(message) } };
-    let mut index = 0;
-    core::iter::from_fn(move || {
-        loop {
-            // SAFETY: as above.
-            let head = unsafe { header.as_ref() }?;
-            let is_rights = head.cmsg_level == libc::SOL_SOCKET && head.cmsg_type == libc::SCM_RIGHTS;
-            // SAFETY: a number.
-            let bytes = head.cmsg_len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
-            if is_rights && index < bytes / size_of::<Fd>() {
-                index += 1;
-                // SAFETY: as above.
-                return Some(unsafe { libc::CMSG_DATA(header).cast::<Fd>().add(index - 1).read_unaligned() });
-            }
-            // SAFETY: as above.
-            header = unsafe { libc::CMSG_NXTHDR(message, header) };
-            index = 0;
-        }
-    })
+/// Takes one message off a socket, whose descriptors are closed; `false` when it has none with descriptors.
+pub fn discard(socket: Fd) -> bool {
+    // SAFETY: plain data.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    // SAFETY: the message has no room for anything.
+    let got = unsafe { call::recvmsg(socket, &raw mut message, libc::MSG_DONTWAIT) };
+    got.is_ok() && message.msg_flags & libc::MSG_CTRUNC != 0
 }
 
 /// The abstract name that a Unix socket, or with `peer` the one at its other end, is bound to: without its leading NUL.
@@ -244,31 +229,6 @@ pub fn bind_to(socket: Fd, name: &[u8]) -> Result<(), Errno> {
     let (addr, len) = address(name);
     // SAFETY: `addr` is readable for `len` bytes.
     unsafe { syscall!(Sysno::bind, socket, &raw const addr, len) }.map(drop)
-}
-
-/// Whether a message passes no descriptor for which `stays` answers false (SCM_RIGHTS).
-///
-/// # Safety
-/// `message` and its control data must be readable, as for sendmsg(2).
-pub unsafe fn passes_only(message: *const libc::msghdr, mut stays: impl FnMut(Fd) -> bool) -> bool {
-    // SAFETY: the caller's; the headers are walked as the kernel will walk them.
-    unsafe {
-        if (*message).msg_control.is_null() {
-            return true;
-        }
-        let mut header = libc::CMSG_FIRSTHDR(message);
-        while !header.is_null() {
-            let bytes = (*header).cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
-            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
-                let data = libc::CMSG_DATA(header).cast::<Fd>();
-                if !(0..bytes / size_of::<Fd>()).all(|index| stays(data.add(index).read_unaligned())) {
-                    return false;
-                }
-            }
-            header = libc::CMSG_NXTHDR(message, header);
-        }
-    }
-    true
 }
 
 /// A bell: a datagram socket bound to `name`, or without a name one to ring from.

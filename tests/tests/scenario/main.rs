@@ -31,6 +31,7 @@ mod forks;
 mod idle;
 mod numbers;
 mod offsets;
+mod passing;
 mod readers;
 mod sets;
 mod signals;

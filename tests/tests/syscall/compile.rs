@@ -31,8 +31,8 @@ impl Program {
     pub(crate) fn compile(subject: &str) -> Result<Self> {
         static COMMON: Mutex<()> = Mutex::new(());
         let program = Self { subject: subject.to_owned() };
-        let [common, header, source] =
-            ["facts.c".to_owned(), "facts.h".to_owned(), format!("{subject}.c")].map(|name| sources().join(name));
+        let [common, header, passing, source] =
+            ["facts.c", "facts.h", "passing.h", &format!("{subject}.c")].map(|name| sources().join(name));
         std::fs::create_dir_all(output()).context("a directory for the subjects")?;
         let object = output().join("facts.o");
         {
@@ -40,7 +40,7 @@ impl Program {
             let _one = COMMON.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             build(&object, &[&common, &header], &["-c".as_ref(), &common])?;
         }
-        build(&program.path(), &[&source, &header, &object], &[&source, &object])?;
+        build(&program.path(), &[&source, &header, &passing, &object], &[&source, &object])?;
         Ok(program)
     }
 

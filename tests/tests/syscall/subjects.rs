@@ -45,11 +45,7 @@ subjects! {
         "both SHUT_WR: shutdown" is "0" because "the kernel's socket stays established until it is closed",
         "both SHUT_WR: getpeername" is "0" because "the kernel's socket stays established until it is closed",
     }
-    handovers {
-        "passed: received" is "0" because "moved connections are not passed to another process",
-        "passed: read" is "EBADF" because "moved connections are not passed to another process",
-        "passed: the peer reads" is "end" because "moved connections are not passed to another process",
-    }
+    handovers
     kinds
     limits
     masks
@@ -57,6 +53,8 @@ subjects! {
         "moved: sent" is "EOPNOTSUPP" because "the ring has no urgent data",
     }
     options
+    parcels
+    passing
     peek {
         "SO_PEEK_OFF, moved" is "EOPNOTSUPP" because "peeking at an offset is the kernel's",
     }

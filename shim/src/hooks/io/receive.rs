@@ -9,12 +9,13 @@ use crate::socket::calls::Answer;
 use crate::socket::kcm::csock::Sock;
 use crate::socket::kcm::receive::{self as kcm, Slot};
 use crate::socket::kcm::share;
+use crate::socket::passing::open;
 use crate::socket::rx;
 use core::ffi::{c_int, c_uint, c_void};
 use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use preloop_kcm::receive::Received;
 use preloop_shm::copy::Buffers;
-use preloop_sys::{Errno, clock, real, unix};
+use preloop_sys::{Errno, clock, real, rights};
 
 /// What a call received that failed.
 const NOTHING: Received = Received { len: 0, flags: 0, connection: 0 };
@@ -240,7 +241,7 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> s
         let got = kernel();
         if got >= 0 {
             // SAFETY: the kernel has filled it.
-            unsafe { take_passed(msg) };
+            unsafe { take_passed(msg, flags) };
         }
         return got;
     };
@@ -255,14 +256,17 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> s
     answer.into_c()
 }
 
-/// KCM sockets that were passed with a message (SCM_RIGHTS) are served from now on.
+/// Connections and KCM sockets that were passed with a message (SCM_RIGHTS) are served from now on.
 ///
 /// # Safety
 /// The header must be as the kernel left it.
-unsafe fn take_passed(msg: *const msghdr) {
-    if process::settings().kcm {
-        // SAFETY: the caller's.
-        unsafe { unix::passed(msg) }.for_each(share::came);
+unsafe fn take_passed(msg: *const msghdr, flags: c_int) {
+    // SAFETY: the caller's.
+    for fd in unsafe { rights::passed(msg) } {
+        open::came(fd, flags & libc::MSG_PEEK != 0);
+        if process::settings().kcm {
+            share::came(fd);
+        }
     }
 }
 
@@ -305,7 +309,7 @@ pub unsafe extern "C" fn recvmmsg(
         let got = unsafe { real::recvmmsg(fd, msgs, count, flags, timeout) };
         for index in 0..got.max(0) as usize {
             // SAFETY: the kernel has filled so many.
-            unsafe { take_passed(&raw const (*msgs.add(index)).msg_hdr) };
+            unsafe { take_passed(&raw const (*msgs.add(index)).msg_hdr, flags) };
         }
         return got;
     };

@@ -6,13 +6,15 @@ use crate::hooks::kcm::{check_address, destination};
 use crate::socket::calls::Answer;
 use crate::socket::kcm::csock::Sock;
 use crate::socket::kcm::send::{self as kcm, Outgoing};
-use crate::socket::{close, tx};
+use crate::socket::passing::pack::{self, Parcels};
+use crate::socket::tx;
 use core::ffi::{c_int, c_uint, c_void};
 use libc::{iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 use preloop_kcm::send::MSG_BATCH;
 use preloop_shm::copy::Buffers;
 use preloop_sys::probe::{self, Access};
-use preloop_sys::{Errno, real, unix};
+use preloop_sys::rights::{self, Copied};
+use preloop_sys::{Errno, real};
 
 /// An address and its length.
 type Address = (*const sockaddr, socklen_t);
@@ -176,8 +178,16 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) ->
         return Answer::Ours(Err(Errno::EFAULT)).into_c();
     }
     // SAFETY: the program vouches for the header and what it points to.
-    if !msg.is_null() && !unsafe { unix::passes_only(msg, close::may_pass) } {
-        return Answer::Ours(Err(Errno::EOPNOTSUPP)).into_c();
+    let packed = if msg.is_null() { Ok(Parcels::default()) } else { pack::pack(fd, unsafe { rights::passed(msg) }) };
+    match packed {
+        Ok(parcels) if parcels.is_empty() => {}
+        Ok(parcels) => {
+            // SAFETY: as above; the copy lives as long as the call.
+            let message = unsafe { Copied::with(msg, parcels.instead()) };
+            // SAFETY: as above.
+            return parcels.send(|| unsafe { real::sendmsg(fd, message.header(), flags) }).into_c();
+        }
+        Err(error) => return Answer::Ours(Err(error)).into_c(),
     }
     // SAFETY: the program's pointer.
     match fdtable::socket(fd).filter(|_| unsafe { has_parts(msg) }) {
@@ -197,9 +207,9 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendmmsg(fd: c_int, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
     // SAFETY: the program vouches for `count` headers.
-    let passes = |index| unsafe { unix::passes_only(&raw const (*msgs.add(index)).msg_hdr, close::may_pass) };
+    let needs_care = |index| unsafe { pack::concerns(rights::passed(&raw const (*msgs.add(index)).msg_hdr)) };
     let socket = fdtable::socket(fd);
-    let plain = socket.is_none() && (msgs.is_null() || (0..count as usize).all(passes));
+    let plain = socket.is_none() && (msgs.is_null() || !(0..count as usize).any(needs_care));
     if plain || msgs.is_null() {
         // SAFETY: the program's.
         return unsafe { real::sendmmsg(fd, msgs, count, flags) };

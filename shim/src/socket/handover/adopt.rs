@@ -76,7 +76,7 @@ impl Estate {
         let entry = &self.letter.groups[index];
         let slot: &'static GroupIndex = self.slot(entry.index, |found| found == kind::GROUP)?;
         let peer = Peer { pid: entry.peer_pid, uid: entry.peer_uid };
-        let group = Group::inherit(entry.memfd, entry.rings, entry.side, entry.token, peer, slot)?;
+        let group = Group::inherit(entry.memfd, entry.rings, entry.side, entry.token, peer, (slot, None))?;
         if !self.letter.to_child {
             // The bells of the program before are gone.
             entry.waiters.iter().for_each(|waiter| group.forget_waiter(*waiter));
@@ -100,7 +100,7 @@ impl Estate {
         if !self.letter.to_child {
             self.forget_the_dead(entry, sock, link.as_deref());
         }
-        let file = OpenFile::inherit(sock, fd, link);
+        let file = OpenFile::inherit(sock, fd, link, None);
         entry.release(sock);
         Some(file)
     }
@@ -108,7 +108,7 @@ impl Estate {
     fn count_out(&self, entry: &SocketEntry) {
         if let Some(sock) = self.sock(entry) {
             entry.release(sock);
-            drop(OpenFile::inherit(sock, -1, self.link(entry).flatten()));
+            drop(OpenFile::inherit(sock, -1, self.link(entry).flatten(), None));
         }
     }
 

@@ -84,6 +84,11 @@ impl Envelope {
         self.files.iter().any(|handed| handed.same(file))
     }
 
+    /// What it holds so far.
+    pub fn letter(&self) -> &Letter {
+        &self.letter
+    }
+
     /// The groups that are in it.
     pub fn groups(&self) -> &[Arc<Group>] {
         &self.groups

@@ -3,6 +3,7 @@
 
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Bytes that no letter exceeds: some 100,000 sockets.
@@ -51,7 +52,7 @@ pub struct SocketEntry {
 }
 
 /// See the module's text. Arenas are named by the descriptors of their memory.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Letter {
     /// From a parent, which goes on with its sockets and waiters; not from the program that ran in this process before.
     pub to_child: bool,
@@ -66,36 +67,49 @@ impl Letter {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
     pub fn seal(&self) -> Result<Inner, Errno> {
-        let bytes = serde_json::to_vec(self).map_err(|_| Errno::ENOMEM)?;
-        let memory = Inner::from_raw(call::memfd(c"preloop-letter")?).move_high();
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let written = call::write(memory.fd(), rest)?;
-            rest = &rest[written..];
-        }
-        call::rewind(memory.fd())?;
-        call::seal(memory.fd(), SEALS)?;
-        Ok(memory)
+        seal(self)
     }
 
     /// Reads it. Descriptors that share its position, in whatever process, find nothing more.
     pub fn open(memory: Fd) -> Option<Self> {
-        // Whatever else stands there is the program's, and not to be read.
-        if call::seals(memory) != Ok(SEALS) {
-            return None;
-        }
-        let mut bytes = Vec::new();
-        loop {
-            let start = bytes.len();
-            bytes.resize(start + 65536, 0);
-            let read = call::read(memory, &mut bytes[start..]).ok()?;
-            bytes.truncate(start + read);
-            if read == 0 || bytes.len() > BYTES_MAX {
-                break;
-            }
-        }
-        serde_json::from_slice(&bytes).ok()
+        open(memory)
     }
+}
+
+/// See [`Letter::seal`].
+///
+/// # Errors
+/// As there.
+pub fn seal(written: &impl Serialize) -> Result<Inner, Errno> {
+    let bytes = serde_json::to_vec(written).map_err(|_| Errno::ENOMEM)?;
+    let memory = Inner::from_raw(call::memfd(c"preloop-letter")?).move_high();
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let written = call::write(memory.fd(), rest)?;
+        rest = &rest[written..];
+    }
+    call::rewind(memory.fd())?;
+    call::seal(memory.fd(), SEALS)?;
+    Ok(memory)
+}
+
+/// See [`Letter::open`].
+pub fn open<T: DeserializeOwned>(memory: Fd) -> Option<T> {
+    // Whatever else stands there is the program's, and not to be read.
+    if call::seals(memory) != Ok(SEALS) {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    loop {
+        let start = bytes.len();
+        bytes.resize(start + 65536, 0);
+        let read = call::read(memory, &mut bytes[start..]).ok()?;
+        bytes.truncate(start + read);
+        if read == 0 || bytes.len() > BYTES_MAX {
+            break;
+        }
+    }
+    serde_json::from_slice(&bytes).ok()
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@
 //! kernel sockets: what had not moved is pinned to TCP, and what had cannot be used there.
 
 pub mod adopt;
-mod envelope;
+pub mod envelope;
 pub mod leave;
-mod letter;
+pub mod letter;
 pub mod next;
 pub mod spawn;

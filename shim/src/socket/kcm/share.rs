@@ -259,7 +259,7 @@ fn join(id: u64) -> Option<Arc<Mux>> {
     }
     let deadline = preloop_sys::clock::now() + PATIENCE;
     sleep::quietly(desk.fd(), libc::POLLIN, deadline);
-    let (_, [Some(memfd), Some(put), Some(look), _]) = unix::receive(&desk, &mut [0], 0).ok()? else { return None };
+    let (_, [Some(memfd), Some(put), Some(look), ..]) = unix::receive(&desk, &mut [0], 0).ok()? else { return None };
     let memory = MuxMemory::open(memfd.fd()).ok()?;
     let vault = Vault::of(put.move_high(), look.move_high());
     Mux::open(memory, memfd.move_high(), vault).ok()

@@ -1,7 +1,12 @@
 //! Link groups: the memory that this process shares with one other.
 
+mod index;
+
+pub use index::GroupIndex;
+
 use crate::process;
 use crate::socket::bell::Bell;
+use crate::socket::passing::tenant::Tenant;
 use preloop_shm::arena;
 use preloop_shm::group::GroupMemory;
 use preloop_smc::bell as waiting;
@@ -9,33 +14,13 @@ use preloop_smc::clc;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Fd, process as system};
 use preloop_uapi::decline::Decline;
-use preloop_uapi::group::{CONNS, SideControl, WAITERS, confirm};
-use preloop_uapi::listing::{Listing, kind};
-use preloop_uapi::sync::{AtomicU32, AtomicU64, Ordering};
+use preloop_uapi::group::{CONNS, SideControl, confirm};
+use preloop_uapi::listing::kind;
+use preloop_uapi::sync::{AtomicU32, Ordering};
 use rustc_hash::FxHashMap;
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::sync::{Arc, Mutex, MutexGuard};
-
-preloop_shm::slot! {
-    /// What forked siblings share of a group, and no peer sees: who uses which index.
-    pub struct GroupIndex {
-        listing: Listing,
-        waiters: [AtomicU64; WAITERS / 64],
-        conns: [AtomicU64; CONNS / 64],
-        generation: AtomicU32,
-        holders: AtomicU32,
-    }
-}
-
-/// Takes a free bit of a bitmap.
-fn take_bit(words: &[AtomicU64]) -> Option<usize> {
-    words.iter().enumerate().find_map(|(index, word)| {
-        let free = |seen: u64| (seen != u64::MAX).then(|| seen | (seen + 1));
-        let seen = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, free).ok()?;
-        Some(index * 64 + seen.trailing_ones() as usize)
-    })
-}
 
 /// A group as this process has it.
 #[derive(Debug)]
@@ -61,7 +46,11 @@ pub struct Group {
     /// Takes no new connections: the peer has forgotten it.
     retired: AtomicBool,
     slots: Mutex<FxHashMap<u64, usize>>,
+    _tenant: Option<Tenant>,
 }
+
+/// What siblings share of a group, and what keeps it mapped if it is another process's.
+pub type Indexed = (&'static GroupIndex, Option<Tenant>);
 
 /// The process at the other side of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,13 +119,7 @@ pub fn all() -> Vec<Arc<Group>> {
 
 /// One more process, or one fewer, holds these groups.
 pub fn count(groups: &[Arc<Group>], more: bool) {
-    for group in groups {
-        if more {
-            group.index.holders.fetch_add(1, Ordering::AcqRel);
-        } else {
-            group.index.holders.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
+    groups.iter().for_each(|group| group.index.count(more));
 }
 
 impl Group {
@@ -170,19 +153,20 @@ impl Group {
         let index: &'static GroupIndex = process::take_slot().ok_or(Decline::MEMORY)?;
         index.listing.kind.store(kind::GROUP, Ordering::Relaxed);
         index.holders.store(1, Ordering::Relaxed);
-        let group = Arc::new(Self::new(memory, side, token, peer, index, memfd));
+        let group = Arc::new(Self::new(memory, side, token, peer, (index, None), memfd));
         tidy(&mut groups);
         groups.push(group.clone());
         Ok(group)
     }
 
-    fn new(memory: GroupMemory, side: usize, token: u64, peer: Peer, index: &'static GroupIndex, memfd: Inner) -> Self {
+    fn new(memory: GroupMemory, side: usize, token: u64, peer: Peer, index: Indexed, memfd: Inner) -> Self {
+        let (index, tenant) = index;
         let (slots, retired) = (Mutex::new(FxHashMap::default()), AtomicBool::new(false));
         let (met_by, met_as) = (process::pid(), system::euid());
         let (kept, met) = (keeps_memfd(), AtomicBool::new(side == 1));
         // The side that made it has to pass it first.
         let memfd = AtomicI32::new(if kept || side == 0 { process::adopt(memfd) } else { -1 });
-        Self { memory, side, token, peer, met_by, met_as, index, memfd, kept, met, retired, slots }
+        Self { memory, side, token, peer, met_by, met_as, index, memfd, kept, met, retired, slots, _tenant: tenant }
     }
 
     fn find(groups: &[Arc<Self>], side: usize, token: u64, peer: Peer) -> Option<Arc<Self>> {
@@ -224,22 +208,30 @@ impl Group {
         Self::enter(GroupMemory::open(&memfd, accept)?, 1, accept.group, peer, memfd)
     }
 
-    /// Goes on with a group of the program that ran in this process before. It takes no new connections.
+    /// Goes on with a group of the program that ran in this process before, or of another process: then `memfd` is the
+    /// group's. It takes no new connections.
     pub fn inherit(
         memfd: Fd,
         rings: [u64; 2],
         side: usize,
         token: u64,
         peer: Peer,
-        index: &'static GroupIndex,
+        index: Indexed,
     ) -> Option<Arc<Self>> {
         let memory = GroupMemory::open_sized(memfd, rings).ok().filter(|_| side < 2)?;
         process::protect(memfd);
         let group = Arc::new(Self::new(memory, side, token, peer, index, process::take_back(memfd)));
         group.is_met();
         group.retire();
-        known().push(group.clone());
+        let mut groups = known();
+        tidy(&mut groups);
+        groups.push(group.clone());
         Some(group)
+    }
+
+    /// The group with this index, if this process has it.
+    pub fn known_by(index: &'static GroupIndex) -> Option<Arc<Self>> {
+        known().iter().find(|group| core::ptr::eq(group.index, index)).cloned()
     }
 
     /// Its memfd, where this process keeps it.
@@ -292,7 +284,7 @@ impl Group {
 
     /// Makes a block ready to be offered; its index and generation.
     pub(super) fn number(&self) -> Option<(usize, u32)> {
-        let conn = take_bit(&self.index.conns)?;
+        let conn = index::take_bit(&self.index.conns)?;
         let generation = self.index.generation.fetch_add(1, Ordering::AcqRel) + 1;
         let block = self.memory.conn(conn);
         for end in &block.ends {
@@ -329,7 +321,7 @@ impl Group {
         if let Some(slot) = slots.get(&bell.name[0]) {
             return Some(*slot);
         }
-        let slot = take_bit(&self.index.waiters)?;
+        let slot = index::take_bit(&self.index.waiters)?;
         let line = &self.own_side().waiters[slot];
         line.sleep_seq.store(bell.seq.load(Ordering::SeqCst), Ordering::Relaxed);
         line.bell[0].store(bell.name[0], Ordering::Relaxed);

@@ -1,0 +1,206 @@
+//! Packing parcels, and sending the message that carries them.
+
+use super::note::{Library, NAME, Note, OTHERS};
+use super::{count_out, receiver};
+use crate::fdtable::{self, Known};
+use crate::socket::calls::Answer;
+use crate::socket::clc;
+use crate::socket::file::OpenFile;
+use crate::socket::group;
+use crate::socket::handover::envelope::Envelope;
+use crate::socket::handover::letter;
+use crate::socket::kcm::share;
+use crate::socket::link::Link;
+use crate::socket::users::{self, Place, Stake};
+use crate::{fork, log, process};
+use preloop_shm::counted::Counted;
+use preloop_sys::unix::{self, Inner};
+use preloop_sys::{Errno, Fd, call, cancel, errno, process as system};
+use preloop_uapi::decline::Decline;
+use preloop_uapi::sync::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Parcels that this process is about to send. Changed by who keeps forks away.
+static UNSENT: Mutex<Vec<Fd>> = Mutex::new(Vec::new());
+
+fn unsent() -> MutexGuard<'static, Vec<Fd>> {
+    UNSENT.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// In a forked child: what the parent is sending is not the child's to keep open.
+pub fn after_fork() {
+    unsent().drain(..).for_each(process::disown);
+}
+
+/// What passing a descriptor means.
+enum Passing {
+    /// The kernel does it.
+    Kernel,
+    /// It has to go in a parcel.
+    Moved(Counted<OpenFile>),
+    /// It cannot be passed.
+    Never,
+}
+
+/// A descriptor is about to be passed to another process, which may not know of shared memory: that pins a connection which
+/// has not moved to TCP. A KCM socket is made ready for whoever gets it.
+fn look_at(fd: Fd) -> Passing {
+    match fdtable::socket(fd) {
+        None => Passing::Kernel,
+        Some(Known::Tcp(file)) if clc::pin(&file, Decline::OPTION) => Passing::Kernel,
+        Some(Known::Tcp(file)) => Passing::Moved(file),
+        Some(Known::Kcm(sock)) if share::prepare(&sock).is_ok() => Passing::Kernel,
+        Some(Known::Kcm(_)) => Passing::Never,
+    }
+}
+
+/// Whether passing these descriptors takes more than the kernel's call; see [`pack`].
+pub fn concerns(mut fds: impl Iterator<Item = Fd>) -> bool {
+    fds.any(|fd| !matches!(look_at(fd), Passing::Kernel))
+}
+
+/// Parcels for one message.
+#[derive(Debug, Default)]
+pub struct Parcels(Vec<Parcel>);
+
+#[derive(Debug)]
+struct Parcel {
+    /// The descriptor that the program passes.
+    of: Fd,
+    file: Counted<OpenFile>,
+    link: Arc<Link>,
+    place: Option<Place>,
+    /// What is passed in its place.
+    end: Fd,
+}
+
+/// Packs what the message that is about to be sent on `via` has of connections that have moved.
+///
+/// # Errors
+/// EOPNOTSUPP when who receives it could not go on with them; ETOOMANYREFS when there are no descriptors left for that, or
+/// too many under way.
+pub fn pack(via: Fd, fds: impl Iterator<Item = Fd>) -> Result<Parcels, Errno> {
+    let mut parcels = Parcels::default();
+    for fd in fds {
+        let file = match look_at(fd) {
+            Passing::Kernel => continue,
+            Passing::Never => return Err(Errno::EOPNOTSUPP),
+            Passing::Moved(file) => file,
+        };
+        let checked = if parcels.is_empty() { may_go(via) } else { Ok(()) };
+        match checked.and_then(|()| Parcel::pack(fd, file)) {
+            Ok(parcel) => parcels.0.push(parcel),
+            Err((error, why)) => {
+                log::debug(format_args!("descriptor {fd} has moved to shared memory, and is not passed: {via} {why}"));
+                parcels.undo();
+                return Err(error);
+            }
+        }
+    }
+    Ok(parcels)
+}
+
+/// Why something cannot be passed.
+type Refusal = (Errno, &'static str);
+
+fn may_go(via: Fd) -> Result<(), Refusal> {
+    // The kernel's answer, which comes first.
+    call::int_option(via, libc::SOL_SOCKET, libc::SO_DOMAIN).map_err(|error| (error, "is no socket"))?;
+    let why = if process::is_uncounted() || fork::is_inside() || users::is_foreign() || process::is_filtered() {
+        Err("is used by a process that may not share memory")
+    } else {
+        receiver::check(via)
+    };
+    why.map_err(|why| (Errno::EOPNOTSUPP, why))
+}
+
+impl Parcel {
+    fn pack(of: Fd, file: Counted<OpenFile>) -> Result<Self, Refusal> {
+        let _no_fork = fork::undisturbed();
+        let link = file.link().cloned().ok_or((Errno::EOPNOTSUPP, "would get it without its memory"))?;
+        let mut envelope = Envelope::to_child();
+        envelope.add(of, &file, false);
+        if !envelope.hands_over(&file) {
+            return Err((Errno::EOPNOTSUPP, "would get it without its memory"));
+        }
+        // From here on the message counts.
+        file.sock.holders.fetch_add(1, Ordering::AcqRel);
+        file.sock.users.fetch_add(1, Ordering::AcqRel);
+        group::count(envelope.groups(), true);
+        let stake = users::list_message(file.sock);
+        let place = stake.as_ref().map(|stake| stake.place);
+        match fill(of, &envelope, stake) {
+            Ok(end) => {
+                let end = process::adopt(end);
+                unsent().push(end);
+                Ok(Self { of, file, link, place, end })
+            }
+            Err(_) => {
+                group::count(envelope.groups(), false);
+                count_out(&file, &link, place);
+                Err((Errno::ETOOMANYREFS, "would take more descriptors than there are"))
+            }
+        }
+    }
+
+    /// The message was sent, or was not. The kernel has what it needs.
+    fn close(&self) {
+        let _no_fork = fork::undisturbed();
+        unsent().retain(|fd| *fd != self.end);
+        process::disown(self.end);
+    }
+}
+
+/// A parcel with what the envelope names in it.
+fn fill(tcp: Fd, envelope: &Envelope, stake: Option<Stake>) -> Result<Inner, Errno> {
+    let mut letter = envelope.letter().clone();
+    let mut others: Vec<Fd> = stake.iter().map(|stake| stake.lock.fd()).collect();
+    let named = letter.arenas.iter_mut().chain(letter.groups.iter_mut().map(|group| &mut group.memfd));
+    for memfd in named {
+        others.push(*memfd);
+        *memfd = (OTHERS + others.len() - 1) as Fd;
+    }
+    let library = Library::own().ok_or(Errno::ENOENT)?;
+    let place = stake.as_ref().map(|stake| stake.place);
+    let note = letter::seal(&Note { library, pid: process::pid(), place, letter })?;
+    let [put, end] = call::unix_pair(libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK)?.map(Inner::from_raw);
+    let name = format!("{:016x}", system::random());
+    unix::bind_to(end.fd(), &[NAME, name.as_bytes()].concat())?;
+    let fds: Vec<Fd> = [note.fd(), tcp, put.fd()].into_iter().chain(others).collect();
+    unix::send(&put, &[], &fds)?;
+    Ok(end.move_high())
+}
+
+impl Parcels {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the message has to pass in place of the program's descriptors, asked one after the other.
+    pub fn instead(&self) -> impl FnMut(Fd) -> Fd {
+        let mut next = self.0.iter().peekable();
+        move |fd| next.next_if(|parcel| parcel.of == fd).map_or(fd, |parcel| parcel.end)
+    }
+
+    /// Sends the message.
+    pub fn send(self, call: impl FnOnce() -> isize) -> Answer {
+        let answer = cancel::run(&mut || self.undo(), call);
+        if answer < 0 {
+            let error = errno::get();
+            self.undo();
+            return Answer::Ours(Err(error));
+        }
+        self.0.iter().for_each(Parcel::close);
+        Answer::Ours(Ok(answer as usize))
+    }
+
+    /// They are not sent.
+    fn undo(&self) {
+        for parcel in &self.0 {
+            parcel.close();
+            group::count(core::slice::from_ref(&parcel.link.group), false);
+            count_out(&parcel.file, &parcel.link, parcel.place);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+"""What becomes of a connection that has moved and is passed to a program that is not preloaded, or with another library:
+both ends are in this process. Each line is a fact."""
+
+import errno
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+
+BARE = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+ended = threading.Semaphore(0)
+
+
+def attempt(call):
+    try:
+        return call()
+    except OSError as error:
+        return "EOPNOTSUPP" if error.errno == errno.EOPNOTSUPP else errno.errorcode[error.errno]
+
+
+def serve():
+    while True:
+        peer = listener.accept()[0]
+        threading.Thread(target=echo, args=(peer,), daemon=True).start()
+
+
+def echo(peer):
+    while data := attempt(lambda: peer.recv(100)):
+        if data == "ECONNRESET":
+            break
+        peer.sendall(data)
+    ended.release()
+
+
+def exchange(client, rounds=20):
+    for turn in range(rounds):
+        client.sendall(b"message %04d" % turn)
+        assert client.recv(100) == b"message %04d" % turn
+    return "goes on"
+
+
+def start(environment, *words, **how):
+    return subprocess.Popen([sys.executable, __file__, *words], env=environment, stdout=subprocess.PIPE, text=True, **how)
+
+
+def receive(via):
+    """The program that is not preloaded."""
+    _, fds, _, _ = socket.recv_fds(via, 1, 1)
+    if fds:
+        peer = socket.socket(fileno=fds[0])
+        print("reads", attempt(lambda: peer.recv(100)), "sends", attempt(lambda: peer.send(b"x")), flush=True)
+        via.send(b"x")
+        via.recv(1)
+
+
+def hears():
+    via = socket.socket(socket.AF_UNIX)
+    via.bind(f"hears-{os.getpid()}")
+    via.listen()
+    print("hears", flush=True)
+    receive(via.accept()[0])
+
+
+def inherits(fd):
+    receive(socket.socket(fileno=int(fd)))
+
+
+def to_a_listener(environment):
+    """The kernel says who listens: nothing is sent."""
+    receiver = start(environment, "hears")
+    print(receiver.stdout.readline(), end="")
+    via = socket.socket(socket.AF_UNIX)
+    via.connect(f"hears-{receiver.pid}")
+    client = moved()
+    print(attempt(lambda: socket.send_fds(via, [b"x"], [client.fileno()])), exchange(client))
+    via.close()
+    print("received", receiver.stdout.read() == "", receiver.wait())
+    client.close()
+    print("the peer's end", ended.acquire(timeout=10))
+
+
+def to_an_heir(environment):
+    """The kernel says who made the pair, which is this program: what is sent is of no use there, and does no harm."""
+    via, theirs = socket.socketpair()
+    client = moved()
+    receiver = start(environment, "inherits", str(theirs.fileno()), pass_fds=[theirs.fileno()])
+    theirs.close()
+    print(attempt(lambda: socket.send_fds(via, [b"x"], [client.fileno()])), exchange(client))
+    via.recv(1)
+    print(receiver.stdout.readline(), end="")
+    print(exchange(client))
+    client.close()
+    print("the peer's end", ended.acquire(timeout=10))
+    via.close()
+    print(receiver.wait())
+
+
+def moved():
+    client = socket.create_connection(listener.getsockname())
+    exchange(client)
+    return client
+
+
+if len(sys.argv) > 1:
+    globals()[sys.argv[1]](*sys.argv[2:])
+else:
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=serve, daemon=True).start()
+    library = os.environ["LD_PRELOAD"]
+    other = dict(os.environ, LD_PRELOAD=shutil.copy(library, os.getcwd()))
+    for environment in (BARE, other):
+        to_a_listener(environment)
+        to_an_heir(environment)

@@ -1,0 +1,41 @@
+//! A program that is not preloaded, or has another build of the library, and is passed a connection that has moved
+//! (SCM_RIGHTS), loses no byte of it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use preloop_tests::programs;
+use preloop_tests::scene::Scene;
+use preloop_tests::world::World;
+
+/// Named as `verify` skips it for want of Python.
+mod bare_receiver {
+    #[test]
+    fn gets_nothing() -> std::process::ExitCode {
+        super::play()
+    }
+}
+
+fn play() -> ExitCode {
+    match gets_nothing() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn gets_nothing() -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    const KNOWN: &str = "hears\nEOPNOTSUPP goes on\nreceived True 0\nthe peer's end True\n";
+    const UNKNOWN: &str = "1 goes on\nreads b'' sends EPIPE\ngoes on\nthe peer's end True\n0\n";
+    let scene = Scene::new(World::Both, LIMIT)?;
+    let launch = scene.client("env").args(["SMC_DEBUG=1", "PYTHONDONTWRITEBYTECODE=1"]);
+    let done = launch.arg(programs::find("python3")?).arg(programs::script("bare_receiver.py")).run()?;
+    ensure!(done.stdout == format!("{KNOWN}{UNKNOWN}").repeat(2), "{done:?}");
+    let told = |what| done.stderr.lines().filter(|line| line.contains(what)).count();
+    ensure!(told("and is not passed") == 2 && told("the sender has another library") == 1, "{done:?}");
+    Ok(())
+}
