@@ -4,6 +4,7 @@ import imaplib
 import random
 import sys
 import threading
+import time
 
 CONNECTIONS = 4
 MAILS = 25
@@ -15,6 +16,8 @@ def converse(number):
     folder = f"folder{number}"
     server = imaplib.IMAP4("127.0.0.1", int(sys.argv[1]))
     server.noop()
+    # Until then it is with the process that asks for passwords, where smcss sees it whatever becomes of it.
+    time.sleep(0.5)
     server.login("someone", "secret")
     server.create(folder)
     for at in range(MAILS):
