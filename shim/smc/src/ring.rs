@@ -103,6 +103,49 @@ fn threshold(size: u64) -> u64 {
     max(size / 4, 1)
 }
 
+/// How many positions before a cursor were skipped: two notes, of which that one holds whose run began last of those that
+/// the cursor has reached. So the count is right whenever the cursor is, also when who was about to skip has died.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Skips([Note; 2]);
+
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Note {
+    /// Where a run begins.
+    start: AtomicU64,
+    /// Positions skipped up to there.
+    skipped: AtomicU64,
+}
+
+impl Skips {
+    fn reset(&self) {
+        for note in &self.0 {
+            note.start.store(0, Relaxed);
+            note.skipped.store(0, Relaxed);
+        }
+    }
+
+    /// Which note holds.
+    fn holding(&self, cursor: u64) -> usize {
+        let [first, second] = [0, 1].map(|note| self.0[note].start.load(Relaxed));
+        usize::from(second <= cursor && (second > first || first > cursor))
+    }
+
+    /// Positions skipped before the cursor.
+    fn before(&self, cursor: u64) -> u64 {
+        self.0[self.holding(cursor)].skipped.load(Relaxed)
+    }
+
+    /// Notes that the cursor is about to skip, before it does.
+    fn note(&self, cursor: u64, start: u64) {
+        let skipped = self.before(cursor).wrapping_add(start - cursor);
+        let spare = &self.0[1 - self.holding(cursor)];
+        spare.skipped.store(skipped, Release);
+        spare.start.store(start, Release);
+    }
+}
+
 /// Sender's private state: the truth about its own cursor, of which the shared line is only the published copy.
 ///
 /// Every method is called under the connection's tx lock.
@@ -114,15 +157,16 @@ pub struct Sender {
     /// The peer's `cons` when it was last found possible.
     cons: AtomicU64,
     /// Positions skipped by beginning new runs.
-    skipped: AtomicU64,
+    skips: Skips,
 }
 
 impl Sender {
     /// Back to the initial state, for the next connection of this slot.
     pub fn reset(&self) {
-        for cursor in [&self.prod, &self.start, &self.cons, &self.skipped] {
+        for cursor in [&self.prod, &self.start, &self.cons] {
             cursor.store(0, Relaxed);
         }
+        self.skips.reset();
     }
 
     /// Free space. Begins a new run when the ring is seen empty; the peer learns of it with the next [`publish`].
@@ -137,9 +181,9 @@ impl Sender {
         let mut prod = self.prod.load(Relaxed);
         if unread == 0 && prod & (size - 1) != 0 && prod < LAST_RUN {
             let run = (prod | (size - 1)) + 1;
-            self.skipped.store(self.skipped.load(Relaxed) + (run - prod), Relaxed);
-            self.start.store(run, Relaxed);
-            self.prod.store(run, Relaxed);
+            self.skips.note(prod, run);
+            self.start.store(run, Release);
+            self.prod.store(run, Release);
             prod = run;
         }
         Ok(Span::new(prod, size.saturating_sub(unread), size))
@@ -187,7 +231,8 @@ impl Sender {
 
     /// Stream bytes sent through this ring; positions skipped do not count.
     pub fn sent(&self) -> u64 {
-        self.prod.load(Relaxed) - self.skipped.load(Relaxed)
+        let prod = self.prod.load(Relaxed);
+        prod - self.skips.before(prod)
     }
 
     /// What poll calls writable: a quarter of the ring is free.
@@ -219,14 +264,14 @@ impl Sender {
 pub struct Receiver {
     cons: AtomicU64,
     /// Positions skipped by jumping to new runs.
-    skipped: AtomicU64,
+    skips: Skips,
 }
 
 impl Receiver {
     /// Back to the initial state, for the next connection of this slot.
     pub fn reset(&self) {
         self.cons.store(0, Relaxed);
-        self.skipped.store(0, Relaxed);
+        self.skips.reset();
     }
 
     /// Bytes that can be taken. Jumps to the newest run when it has begun; the peer learns of it with [`consume`].
@@ -247,8 +292,8 @@ impl Receiver {
             if start & (size - 1) != 0 || start - cons >= size {
                 return Err(Broken); // No sender skips to anywhere but the next physical start.
             }
-            self.skipped.store(self.skipped.load(Relaxed).wrapping_add(start - cons), Relaxed);
-            self.cons.store(start, Relaxed);
+            self.skips.note(cons, start);
+            self.cons.store(start, Release);
             cons = start;
         }
         let unread = prod - cons;
@@ -303,7 +348,8 @@ impl Receiver {
 
     /// Stream bytes taken from this ring; positions skipped do not count.
     pub fn taken(&self) -> u64 {
-        self.cons.load(Relaxed).wrapping_sub(self.skipped.load(Relaxed))
+        let cons = self.cons.load(Relaxed);
+        cons.wrapping_sub(self.skips.before(cons))
     }
 }
 

@@ -5,11 +5,11 @@ use super::*;
 const SIZE: u64 = 16;
 
 fn sender(prod: u64, start: u64, cons: u64) -> Sender {
-    Sender { prod: prod.into(), start: start.into(), cons: cons.into(), skipped: 0.into() }
+    Sender { prod: prod.into(), start: start.into(), cons: cons.into(), skips: Skips::default() }
 }
 
 fn receiver(cons: u64) -> Receiver {
-    Receiver { cons: cons.into(), skipped: 0.into() }
+    Receiver { cons: cons.into(), skips: Skips::default() }
 }
 
 fn rx_line(cons: u64) -> RxLine {
@@ -147,11 +147,31 @@ fn a_run_that_was_only_begun_is_begun_by_the_successor() {
 #[test]
 fn reset_is_the_initial_state() {
     let (tx, rx) = (sender(36, 32, 29), receiver(7));
-    tx.skipped.store(3, Relaxed);
-    rx.skipped.store(3, Relaxed);
+    tx.skips.note(29, 32);
+    rx.skips.note(4, 7);
     tx.reset();
     rx.reset();
     assert_eq!(format!("{tx:?}{rx:?}"), format!("{:?}{:?}", Sender::default(), Receiver::default()));
+}
+
+#[test]
+fn skips_are_counted_once_however_far_their_maker_came() {
+    let skips = Skips::default();
+    assert_eq!(skips.before(5), 0);
+    for _ in 0..3 {
+        // He died before the cursor skipped; the next one begins anew.
+        skips.note(5, 16);
+        assert_eq!((skips.before(5), skips.before(16)), (0, 11));
+    }
+    // The stream went on meanwhile, and the next run begins elsewhere.
+    skips.note(20, 32);
+    skips.note(33, 48);
+    assert_eq!((skips.before(33), skips.before(48)), (23, 38));
+    // He died between the two stores of a note.
+    skips.0[1 - skips.holding(50)].skipped.store(999, Relaxed);
+    assert_eq!(skips.before(50), 38);
+    skips.note(50, 64);
+    assert_eq!((skips.before(63), skips.before(64)), (38, 52));
 }
 
 #[test]
