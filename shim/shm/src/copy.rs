@@ -22,6 +22,9 @@ pub enum Store {
     Streaming,
 }
 
+/// Bytes of a part from which storing it past the caches pays: it ends with waiting for the stores.
+const STREAM_FROM: usize = 1 << 10;
+
 /// The buffers of one call, as the program passed them.
 #[derive(Debug, Clone, Copy)]
 pub struct Buffers<'a> {
@@ -123,6 +126,17 @@ pub fn lend<R>(bytes: &mut [u8], with: impl FnOnce(Buffers<'_>) -> R) -> R {
     with(unsafe { Buffers::new(&part) })
 }
 
+/// Shows slices as the buffers of a call that only reads them: as many of them as one call may have.
+pub fn show<R>(parts: &[&[u8]], with: impl FnOnce(Buffers<'_>) -> R) -> R {
+    let mut entries = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; 64];
+    let count = parts.len().min(entries.len());
+    for (entry, part) in entries.iter_mut().zip(parts) {
+        *entry = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
+    }
+    // SAFETY: the slices are borrowed as long as the value lives, and are not written to.
+    with(unsafe { Buffers::new(&entries[..count]) })
+}
+
 impl Buffers<'_> {
     /// Copies `into.len()` bytes, `skip` bytes into the buffers, out of them. There must be as many.
     pub fn gather(&self, skip: usize, into: &mut [u8]) {
@@ -204,8 +218,8 @@ impl Ring {
             // overlap, the ring being the library's own mapping.
             unsafe {
                 match store {
-                    Store::Cached => core::ptr::copy_nonoverlapping(part, to, len),
-                    Store::Streaming => stream(part, to, len),
+                    Store::Streaming if len >= STREAM_FROM => stream(part, to, len),
+                    _ => core::ptr::copy_nonoverlapping(part, to, len),
                 }
             }
             to = to.wrapping_add(len);
@@ -305,16 +319,17 @@ unsafe impl Sync for Ring {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Buffers, Ring, Store};
+    use super::{Buffers, Ring, STREAM_FROM, Store};
 
     /// Every length and misalignment around whole cache lines, and nothing beside what was asked for.
     #[test]
     fn both_ways_to_store_copy_the_same() {
-        let mut memory = vec![0u8; 1024];
-        let source: Vec<u8> = (0..700).map(|n| (n % 251) as u8).collect();
+        let mut memory = vec![0u8; 2048];
+        let source: Vec<u8> = (0..1700).map(|n| (n % 251) as u8).collect();
         for store in [Store::Cached, Store::Streaming] {
+            let lengths = || (0..70).chain(STREAM_FROM..STREAM_FROM + 130);
             for (offset, skip, len) in
-                (0..70).flat_map(|offset| (0..200).map(move |len| (offset, (offset * 7 + len) % 300, len)))
+                (0..70).flat_map(|offset| lengths().map(move |len| (offset, (offset * 7 + len) % 300, len)))
             {
                 memory.fill(255);
                 let part = libc::iovec { iov_base: source.as_ptr().cast_mut().cast(), iov_len: source.len() };
