@@ -36,6 +36,16 @@ pub fn after_fork() {
     }
 }
 
+/// This process as its siblings know it, or 0.
+pub fn own_number() -> u32 {
+    if is_foreign() { 0 } else { process::pid() }
+}
+
+/// Whether a process that gave this number is known to be gone.
+pub fn is_dead(number: u32) -> bool {
+    number != 0 && number != process::pid() && !is_foreign() && !process::is_confined() && !system::exists(number)
+}
+
 /// This process uses the socket.
 pub fn enlist(sock: &'static Sock) {
     enlist_child(sock, process::pid());

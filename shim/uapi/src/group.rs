@@ -57,6 +57,8 @@ pub struct WaiterSlot {
     pub sleep_seq: AtomicU64,
     /// The bell's random name; 0 means no bell.
     pub bell: [AtomicU64; 2],
+    /// Process whose waiter it is, for siblings to take note of its death; 0 where its number means nothing to them.
+    pub owner: AtomicU32,
 }
 
 /// What a waiter's peer tells it: which connections have news, and which sleep was rung already.

@@ -1,20 +1,19 @@
 //! Link groups: the memory that this process shares with one other.
 
 mod index;
+mod waiters;
 
 pub use index::GroupIndex;
 
 use crate::process;
-use crate::socket::bell::Bell;
 use crate::socket::passing::tenant::Tenant;
 use preloop_shm::arena;
 use preloop_shm::group::GroupMemory;
-use preloop_smc::bell as waiting;
 use preloop_smc::clc;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Fd, process as system};
 use preloop_uapi::decline::Decline;
-use preloop_uapi::group::{CONNS, SideControl, confirm};
+use preloop_uapi::group::{CONNS, confirm};
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::{AtomicU32, Ordering};
 use rustc_hash::FxHashMap;
@@ -305,65 +304,6 @@ impl Group {
     /// Gives the index of a block that was not offered back.
     pub(super) fn give_number_back(&self, conn: usize) {
         self.index.conns[conn / 64].fetch_and(!(1 << (conn % 64)), Ordering::AcqRel);
-    }
-
-    fn slots(&self) -> MutexGuard<'_, FxHashMap<u64, usize>> {
-        self.slots.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    fn own_side(&self) -> &SideControl {
-        self.memory.side(self.side)
-    }
-
-    /// The index of a bell among this side's waiters, entered if it is new; `None` when the side has no more room.
-    pub fn slot_of(&self, bell: &Bell) -> Option<usize> {
-        let mut slots = self.slots();
-        if let Some(slot) = slots.get(&bell.name[0]) {
-            return Some(*slot);
-        }
-        let slot = index::take_bit(&self.index.waiters)?;
-        let line = &self.own_side().waiters[slot];
-        line.sleep_seq.store(bell.seq.load(Ordering::SeqCst), Ordering::Relaxed);
-        line.bell[0].store(bell.name[0], Ordering::Relaxed);
-        line.bell[1].store(bell.name[1], Ordering::Release);
-        self.own_side().high_water.fetch_max(slot as u32 + 1, Ordering::Release);
-        slots.insert(bell.name[0], slot);
-        Some(slot)
-    }
-
-    /// Removes a bell from this side's waiters.
-    pub fn leave_slot(&self, bell: &Bell) {
-        if let Some(slot) = self.slots().remove(&bell.name[0]) {
-            self.forget_waiter(slot);
-        }
-    }
-
-    /// There is no waiter of that index any more.
-    pub fn forget_waiter(&self, slot: usize) {
-        if let Some(line) = self.own_side().waiters.get(slot) {
-            line.bell[0].store(0, Ordering::Relaxed);
-            self.index.waiters[slot / 64].fetch_and(!(1 << (slot % 64)), Ordering::AcqRel);
-        }
-    }
-
-    /// Tells the peer that the waiter in `slot` sleeps (odd) or is awake (even).
-    pub fn declare(&self, slot: usize, seq: u64) {
-        let line = &self.own_side().waiters[slot];
-        if seq & 1 == 1 {
-            waiting::declare_sleep(line, seq);
-        } else {
-            waiting::declare_awake(line, seq);
-        }
-    }
-
-    /// Whether connections were noted for the waiter in `slot`.
-    pub fn any_ready(&self, slot: usize) -> bool {
-        waiting::any_ready(&self.own_side().ready[slot])
-    }
-
-    /// Takes the connections noted for the waiter in `slot`.
-    pub fn take_ready(&self, slot: usize, found: impl FnMut(usize)) {
-        waiting::take_ready(&self.own_side().ready[slot], found);
     }
 
     /// The name of the group's memory in this process.
