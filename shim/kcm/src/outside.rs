@@ -54,6 +54,11 @@ pub trait Tcp {
     fn receive_limit(&mut self, psock: PsockId) -> u32;
     /// SO_RCVTIMEO in nanoseconds, 0 for none: how long the assembly of a message may take.
     fn receive_time(&mut self, psock: PsockId) -> u64;
+    /// Bytes that the stream has room for whatever its reader leaves there: how much of an unfinished message may stand in
+    /// it until all is there.
+    fn room(&mut self, _psock: PsockId) -> u32 {
+        u32::MAX
+    }
     /// The program: given the bytes from a message's first one on, as many as there are. Its results: see
     /// [`crate::strparser`].
     fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32;

@@ -95,6 +95,11 @@ impl<T: Tcp> Look<'_, T> {
     fn limit(&mut self) -> u32 {
         *self.limit.get_or_insert_with(|| self.room.min(self.tcp.receive_limit(self.psock)))
     }
+
+    /// Bytes of a message that may be left where they are.
+    fn most_left(&mut self) -> u32 {
+        LEFT.min(self.limit() / 4).min(self.tcp.room(self.psock))
+    }
 }
 
 impl Strparser {
@@ -150,7 +155,7 @@ impl Strparser {
             }
             Ok(length) => {
                 let leaves = look.all && (length - self.taken) as usize > look.untaken;
-                (self.full_len, self.left) = (length, if leaves { LEFT.min(look.limit() / 4) } else { 0 });
+                (self.full_len, self.left) = (length, if leaves { look.most_left() } else { 0 });
             }
             Err(error) => return Cut::Error(error),
         }
