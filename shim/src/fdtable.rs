@@ -213,9 +213,9 @@ pub fn fds_of(file: &OpenFile) -> Vec<Fd> {
     found
 }
 
-/// A descriptor that stands for the file.
+/// A descriptor that stands for the file: one of the program's, if there is one.
 pub fn fd_of(file: &OpenFile) -> Option<Fd> {
-    fds_of(file).pop()
+    fds_of(file).into_iter().max_by_key(|fd| (!is_inner(*fd), *fd))
 }
 
 /// Every epoll set that the program has.
@@ -228,9 +228,9 @@ pub fn epoll_fd_of(set: &Arc<Set>) -> Option<Fd> {
     entries().find(|(_, entry)| entry.set.load(&SETS).is_some_and(|other| Arc::ptr_eq(&other, set))).map(|(fd, _)| fd)
 }
 
-/// Every descriptor in a range that is a socket or set of ours.
+/// Every descriptor of the program's in a range that is a socket or set of ours.
 pub fn known_between(first: Fd, last: Fd) -> impl Iterator<Item = Fd> {
-    let known = entries().filter(|(_, entry)| entry.is_known());
+    let known = entries().filter(|(_, entry)| entry.is_known() && !entry.inner.load(Ordering::Relaxed));
     known.map(|(fd, _)| fd).filter(move |fd| (first..=last).contains(fd))
 }
 

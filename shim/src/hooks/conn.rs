@@ -228,13 +228,12 @@ pub unsafe extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
         return answer(Err(Errno::EOPNOTSUPP));
     }
     let file = fdtable::get(fd);
-    match file.as_ref().map(|file| close::shutdown(file, fd, how)) {
-        Some(Ok(Shutdown::Done)) => return 0,
+    let done = match file.as_ref().map(|file| close::shutdown(file, fd, how)) {
+        Some(Ok(Shutdown::Done)) => 0,
         Some(Err(code)) => return answer(Err(code)),
-        Some(Ok(Shutdown::Kernel)) | None => {}
-    }
-    // SAFETY: plain numbers.
-    let done = unsafe { real::shutdown(fd, how) };
+        // SAFETY: plain numbers.
+        Some(Ok(Shutdown::Kernel)) | None => unsafe { real::shutdown(fd, how) },
+    };
     if let Some(file) = file.filter(|file| done == 0 && file.is_attached()) {
         lower::shut(&file);
     }

@@ -11,7 +11,7 @@ use crate::{stats, streams};
 use core::net::SocketAddr;
 use preloop_shm::counted::Counted;
 use preloop_sys::addr::RawAddr;
-use preloop_sys::{Fd, call, clock, tcp};
+use preloop_sys::{Errno, Fd, call, clock, tcp};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::Ordering;
@@ -126,6 +126,16 @@ pub fn attached(fd: Fd) -> Option<Counted<OpenFile>> {
         }
     }
     Some(file)
+}
+
+/// The library keeps a descriptor of its own of a connection, as if the program had made another one.
+///
+/// # Errors
+/// EBADF when the program has closed its last one meanwhile, and with it the connection.
+pub fn kept(file: &Counted<OpenFile>, fd: Fd) -> Result<(), Errno> {
+    file.descriptors.fetch_add(1, Ordering::AcqRel);
+    fdtable::set(fd, Some(file.clone()));
+    if file.has_ended() { Err(Errno::EBADF) } else { Ok(()) }
 }
 
 /// connect(AF_UNSPEC) takes the connection away: the socket may be used anew, on TCP.

@@ -98,8 +98,11 @@ pub fn before_close(fd: Fd) -> Closing {
 /// A descriptor, no longer in the table, is about to be closed.
 fn forget(file: &OpenFile, fd: Fd) {
     if file.descriptors.fetch_sub(1, Ordering::AcqRel) > 1 {
-        if let Some(other) = file.leave_fd(fd) {
-            epoll::forget_number(file, fd, other);
+        match file.leave_fd(fd) {
+            // A KCM mux goes on with the connection, and nobody else.
+            Some(other) if fdtable::is_inner(other) => epoll::forget_file(file, false),
+            Some(other) => epoll::forget_number(file, fd, other),
+            None => {}
         }
         // Who sleeps on the number goes on to sleep on the other one.
         if file.is_slept_on() {

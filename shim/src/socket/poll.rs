@@ -78,7 +78,16 @@ pub fn look(file: &OpenFile) -> View {
     if sock.phase() == phase::OFFERED {
         clc::notice(file);
     }
-    let (phase::SMC, Some(link)) = (sock.phase(), file.link()) else { return lower::view(file) };
+    let view = match (sock.phase(), file.link()) {
+        (phase::SMC, Some(link)) => look_at_moved(file, link),
+        _ => View::KERNEL,
+    };
+    if file.concerns_kcm() { lower::view(file, view) } else { view }
+}
+
+/// Looks at a connection that has moved, whatever KCM says.
+pub fn look_at_moved(file: &OpenFile, link: &Link) -> View {
+    let sock = file.sock;
     if sock.has(flag::BROKEN) {
         return View { bits: IN | OUT | RDHUP | ALWAYS, ..View::default() };
     }
@@ -272,7 +281,7 @@ impl Polled<'_> {
         }
         let Ok(mut sleeper) = sleeper else { return self.ask(wait::sooner(deadline), mask, &mut || {}) };
         for (_, file) in &self.ours {
-            sleeper.join(file);
+            sleeper.join(file, !file.is_attached());
         }
         if let Some(bell) = self.kernel.last_mut() {
             bell.fd = sleeper.bell();

@@ -102,11 +102,11 @@ impl Sleeper {
     }
 
     /// Enters the waiters of a connection: whoever moves it, or has news, from now on rings the bell. The caller looks
-    /// at the connection again afterwards.
-    pub fn join(&mut self, file: &Counted<OpenFile>) {
+    /// at the connection again afterwards. Without `hears_peer` it is only this process that rings.
+    pub fn join(&mut self, file: &Counted<OpenFile>, hears_peer: bool) {
         file.watch(Watcher::Thread(self.bell.clone()));
         // Offered memory counts: the peer may confirm it, and use it, while this thread sleeps.
-        let link = file.prepared();
+        let link = file.prepared().filter(|_| hears_peer);
         let slot = link.as_ref().and_then(|link| link.group.slot_of(&self.bell));
         let mut entered = false;
         if let (Some(link), Some(slot)) = (&link, slot) {
@@ -179,7 +179,7 @@ pub fn sleep(
         return Err(Errno::EAGAIN);
     }
     let Ok(mut sleeper) = Sleeper::new() else { return deaf_sleep(fd, events, deadline, restartable, ready) };
-    sleeper.join(file);
+    sleeper.join(file, true);
     // Whoever closes the last descriptor from now on keeps the socket, and rings.
     let fd = file.fd();
     if fd < 0 {

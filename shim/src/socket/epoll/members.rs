@@ -25,11 +25,11 @@ impl Member {
 
 impl State {
     /// Enters the set among the waiters of an entry's connection, once that has memory; or takes it off where an offer
-    /// was withdrawn.
+    /// was withdrawn, or while a KCM mux has the connection, whose bytes are no news here.
     pub fn join(&mut self, id: u64) {
         let Some(bell) = self.bell.clone() else { return };
         let Some(entry) = self.entries.get(&id) else { return };
-        let (file, link) = (entry.file.clone(), entry.file.prepared());
+        let (file, link) = (entry.file.clone(), entry.file.prepared().filter(|_| !entry.file.is_attached()));
         match (&entry.joined, &link) {
             (Some(joined), Some(link)) if Arc::ptr_eq(joined, link) => return,
             (Some(_), _) => self.part(id),

@@ -4,8 +4,10 @@ use super::local::Local;
 use super::lower::{self, News};
 use super::mux::Mux;
 use super::source::{CHANGES, EVENTS, Source};
+use super::stream::Stream;
 use super::{pump, senders, share};
 use crate::process;
+use crate::socket::wait;
 use core::cell::Cell;
 use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT};
 use preloop_kcm::id::{CsockId, PsockId};
@@ -101,6 +103,7 @@ impl Entered<'_> {
     /// Begins to watch a psock's TCP socket.
     pub fn watch_psock(&mut self, psock: PsockId, fd: Fd) -> Result<(), Errno> {
         self.local.watch(fd, EVENTS, Source::Psock(psock).to_bits())?;
+        self.local.hear(psock)?;
         pump::start(self.mux, &self.local)
     }
 
@@ -142,6 +145,7 @@ impl Entered<'_> {
 
     /// Does what the events of the mux's set say, for a call that waits on a csock, or for nobody.
     pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) {
+        self.hear(csock, sink);
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
         let count = call::epoll_wait(self.local.set, &mut events, 0).unwrap_or(0);
         if csock.is_some() {
@@ -159,6 +163,11 @@ impl Entered<'_> {
                 Source::Timer => {
                     self.local.timer_rang();
                     self.state().expire(clock::now());
+                    self.look_around();
+                }
+                Source::Bell => {
+                    self.local.ears.rang();
+                    self.hear(csock, sink);
                 }
             }
         }
@@ -181,7 +190,37 @@ impl Entered<'_> {
         }
     }
 
+    /// Does what peers say through shared memory.
+    fn hear<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) {
+        for psock in self.local.ears.news().iter() {
+            self.news_of(psock, csock, sink);
+        }
+    }
+
+    /// A peer may have something to say, and no way to ring.
+    fn look_around(&mut self) {
+        if self.local.ears.deaf {
+            for (psock, _) in self.local.psocks() {
+                self.news_of(psock, None, &mut NoSink);
+            }
+        }
+    }
+
+    /// Bytes, room, or an end has come through shared memory.
+    fn news_of<S: Sink>(&mut self, psock: PsockId, csock: Option<CsockId>, sink: &mut S) {
+        self.pull(psock, csock, sink);
+        if self.local.stream(psock).is_some_and(Stream::may_have_ended) && self.has_changed(psock, 0) {
+            self.state().tcp_changed(psock);
+        }
+        if self.state().stalled(psock) {
+            self.with(|state, outside| state.writable(psock, outside));
+        }
+    }
+
     fn psock_event<S: Sink>(&mut self, psock: PsockId, bits: u32, csock: Option<CsockId>, sink: &mut S) {
+        if let Some((file, _)) = self.local.stream(psock).and_then(Stream::moved) {
+            wait::note(file, bits as i16);
+        }
         if bits & (EPOLLIN as u32 | CHANGES) != 0 {
             self.pull(psock, csock, sink);
         }
@@ -201,10 +240,10 @@ impl Entered<'_> {
 
     /// Whether the state of a psock's TCP socket is another one than before; then that is remembered.
     pub fn has_changed(&mut self, psock: PsockId, bits: u32) -> bool {
-        let (Some(fd), entry) = (self.local.tcp(psock), self.mux.psock(psock)) else { return false };
+        let (Some(stream), entry) = (self.local.stream(psock), self.mux.psock(psock)) else { return false };
         // The kernel's own error is overwritten by KCM's.
-        let failed = bits & EPOLLERR as u32 != 0 && lower::take_kernels_error(fd);
-        let now = lower::seen(fd, bits);
+        let failed = bits & EPOLLERR as u32 != 0 && lower::take_kernels_error(stream.fd());
+        let now = lower::seen(stream, bits);
         failed | (entry.seen.swap(now, Ordering::Relaxed) != now)
     }
 
@@ -264,6 +303,7 @@ impl Entered<'_> {
         // A sibling that knows of one may end before it comes.
         let may_be_one = self.local.has_deadlines || self.mux.is_shared();
         let deadline = if may_be_one { self.state().next_deadline() } else { None };
+        let deadline = if self.local.ears.deaf { wait::sooner(deadline) } else { deadline };
         self.local.set_deadline(deadline.unwrap_or(0), Source::Timer.to_bits());
         if !self.state().unread().is_empty() {
             self.mux.kick();

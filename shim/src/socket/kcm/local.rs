@@ -1,6 +1,8 @@
 //! This process's descriptors of a mux.
 
+use super::ears::Ears;
 use super::lower::{self, News};
+use super::stream::Stream;
 use crate::process;
 use crate::socket::file::OpenFile;
 use preloop_kcm::errno::Errno as CoreErrno;
@@ -46,6 +48,12 @@ struct Psock {
     told: u32,
 }
 
+impl Psock {
+    fn stream(&self) -> Stream<'_> {
+        Stream::new(self.fd, self.file.as_deref())
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Local {
@@ -55,6 +63,8 @@ pub struct Local {
     pub has_deadlines: bool,
     /// `MuxHeader::members`, when this was last brought up to date.
     pub members: u32,
+    /// What hears of connections that have moved to shared memory.
+    pub ears: Ears,
     timer: Fd,
     desk: Fd,
     armed: u64,
@@ -76,6 +86,7 @@ impl Local {
             set: make_set()?,
             has_deadlines: false,
             members: 0,
+            ears: Ears::NONE,
             timer: -1,
             desk: -1,
             armed: 0,
@@ -84,7 +95,7 @@ impl Local {
         })
     }
 
-    /// In a forked child: a set of its own. The parent's entries, which the child has not, stay the parent's.
+    /// In a forked child: a set and ears of its own. The parent's entries, which the child has not, stay the parent's.
     ///
     /// # Errors
     /// EMFILE and its like.
@@ -92,6 +103,7 @@ impl Local {
         // First of all: where none can be made, the parent's events are the parent's all the same.
         process::disown(core::mem::replace(&mut self.set, -1));
         process::disown(core::mem::replace(&mut self.timer, -1));
+        self.ears = Ears::NONE;
         self.armed = 0;
         self.set = make_set()?;
         Ok(())
@@ -219,7 +231,13 @@ impl Local {
         if let Some(gone) = self.psocks[usize::from(psock.0)].take() {
             // Siblings may keep the socket open: closing alone would leave it in the set.
             let _ = call::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, gone.fd, 0, 0);
-            process::disown(gone.fd);
+            match gone.stream().moved() {
+                Some(connection) => {
+                    self.ears.part(connection);
+                    news.gone(gone.fd);
+                }
+                None => process::disown(gone.fd),
+            }
             if let Some(file) = gone.file {
                 file.mux.store(0, std::sync::atomic::Ordering::Release);
                 if file.has_ended() && file.is_inherited() {
@@ -267,12 +285,31 @@ impl Local {
         Some(self.psock(psock)?.fd)
     }
 
-    /// A psock's TCP socket, to be written to. It fails if an error of an earlier attachment is posted on it, of which the
+    /// A psock's byte stream.
+    pub fn stream(&self, psock: PsockId) -> Option<Stream<'_>> {
+        Some(self.psock(psock)?.stream())
+    }
+
+    /// Whether some psock's connection has moved to shared memory.
+    pub fn any_moved(&self) -> bool {
+        self.psocks.iter().flatten().any(|psock| psock.stream().moved().is_some())
+    }
+
+    /// Begins to hear of a psock's connection, if it has moved.
+    ///
+    /// # Errors
+    /// See [`Ears::join`].
+    pub fn hear(&mut self, psock: PsockId) -> Result<(), Errno> {
+        let Some(found) = &self.psocks[usize::from(psock.0)] else { return Ok(()) };
+        found.stream().moved().map_or(Ok(()), |connection| self.ears.join(self.set, psock, connection))
+    }
+
+    /// A psock's byte stream, to be written to. It fails if an error of an earlier attachment is posted on it, of which the
     /// core does not know.
-    pub fn to_write(&self, psock: PsockId) -> Result<Fd, CoreErrno> {
+    pub fn to_write(&self, psock: PsockId) -> Result<Stream<'_>, CoreErrno> {
         let psock = self.psock(psock).ok_or(preloop_kcm::errno::EAGAIN)?;
         let failed = psock.file.as_ref().is_some_and(|file| file.sock.posted.swap(0, Ordering::AcqRel) != 0);
-        if failed { Err(preloop_kcm::errno::EPIPE) } else { Ok(psock.fd) }
+        if failed { Err(preloop_kcm::errno::EPIPE) } else { Ok(psock.stream()) }
     }
 
     /// Sends a csock a token, unless it has one that is enough: an edge is wanted of every batch, and a call that sleeps may

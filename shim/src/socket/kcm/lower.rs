@@ -15,14 +15,16 @@
 
 use super::mux::Mux;
 use super::registry;
+use super::stream::Stream;
 use crate::fdtable;
+use crate::process;
 use crate::socket::bell::Bell;
 use crate::socket::file::OpenFile;
-use crate::socket::poll::{IN, OUT, RDHUP, View};
-use crate::socket::{clc, epoll};
+use crate::socket::poll::{IN, OUT, RDHUP, View, look_at_moved};
+use crate::socket::{clc, close, epoll};
 use preloop_kcm::pull::NoSink;
 use preloop_shm::counted::Counted;
-use preloop_sys::{Errno, Fd, call, process, tcp};
+use preloop_sys::{Errno, Fd, call, process as system, tcp};
 use preloop_uapi::sync::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -35,6 +37,7 @@ const CHANGES: u32 = (libc::POLLHUP | libc::POLLRDHUP) as u32;
 pub struct News {
     posted: Vec<Counted<OpenFile>>,
     changed: Vec<Counted<OpenFile>>,
+    gone: Vec<Fd>,
 }
 
 impl News {
@@ -47,6 +50,11 @@ impl News {
     pub fn changed(&mut self, file: Counted<OpenFile>) {
         self.changed.push(file);
     }
+
+    /// The library's own descriptor of a connection that has moved is to be closed. It may be the last one.
+    pub fn gone(&mut self, fd: Fd) {
+        self.gone.push(fd);
+    }
 }
 
 impl Drop for News {
@@ -57,6 +65,11 @@ impl Drop for News {
             bells.iter().for_each(|bell| bell.ring());
         }
         self.changed.iter().chain(&self.posted).for_each(|file| clc::tell_watchers(file));
+        for fd in self.gone.drain(..) {
+            let closing = close::before_close(fd);
+            process::disown(fd);
+            drop(closing);
+        }
     }
 }
 
@@ -95,10 +108,16 @@ pub fn after_fork() {
     strangers().clear();
 }
 
-/// A TCP socket's state, as `PsockEntry::seen` has it; `bits` are those that it was just told to poll with.
-pub fn seen(fd: Fd, bits: u32) -> u32 {
-    let bits = bits | u32::from(call::poll_now(fd, libc::POLLRDHUP) as u16);
-    (bits & CHANGES) << 8 | u32::from(tcp::state_of(fd).unwrap_or(tcp::state::CLOSE))
+/// The state of a psock's socket, as `PsockEntry::seen` has it; `bits` are those that TCP was just told to poll with. A
+/// connection that has moved has the one that its peer has put it into: a FIN that follows later changes nothing.
+pub fn seen(stream: Stream<'_>, bits: u32) -> u32 {
+    if let Some((file, link)) = stream.moved() {
+        let view = look_at_moved(file, link);
+        let kernel = if view.kernel_in { u32::from(call::poll_now(stream.fd(), libc::POLLRDHUP) as u16) } else { 0 };
+        return (view.report(CHANGES, kernel) & CHANGES) << 8;
+    }
+    let bits = bits | u32::from(call::poll_now(stream.fd(), libc::POLLRDHUP) as u16);
+    (bits & CHANGES) << 8 | u32::from(tcp::state_of(stream.fd()).unwrap_or(tcp::state::CLOSE))
 }
 
 /// Takes the kernel's own error off; whether there was one.
@@ -126,17 +145,20 @@ pub fn catch_up(file: &OpenFile) {
     }
 }
 
-/// What poll says of a socket that has not moved to shared memory.
-pub fn view(file: &OpenFile) -> View {
-    if !file.concerns_kcm() {
-        return View::KERNEL;
-    }
-    let mut bits = u32::from(call::poll_now(file.fd(), (IN | OUT | RDHUP) as i16) as u16);
+/// What poll says of a socket that says `below` without KCM.
+pub fn view(file: &OpenFile, below: View) -> View {
+    const ALL: u32 = IN | OUT | RDHUP;
+    let asks = below.kernel_in || below.kernel_out;
+    let kernel = if asks { u32::from(call::poll_now(file.fd(), ALL as i16) as u16) } else { 0 };
+    let mut bits = below.report(ALL, kernel);
     if file.sock.posted.load(Ordering::Acquire) != 0 {
         bits |= libc::POLLERR as u32;
     }
-    let is_kernels = !file.is_attached();
-    View { bits, kernel_in: is_kernels, kernel_out: is_kernels, end_known: !is_kernels }
+    if file.is_attached() {
+        View { bits, kernel_in: false, kernel_out: false, end_known: true }
+    } else {
+        View { bits, ..below }
+    }
 }
 
 /// Takes the posted error off, as `sock_error` of the kernel does: none if there is none.
@@ -166,7 +188,7 @@ pub fn error_of_receive(file: &OpenFile, fd: Fd, room: usize, flags: i32) -> Opt
 pub fn error_of_send(file: &OpenFile, flags: i32) -> Option<Errno> {
     let error = take_error(file)?;
     if error == Errno::EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
-        process::raise_sigpipe();
+        system::raise_sigpipe();
     }
     Some(error)
 }

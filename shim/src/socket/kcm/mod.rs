@@ -27,6 +27,7 @@
 //! | [`mux`] | a mux as this process has it |
 //! | [`entered`], [`source`] | being inside: with the lock, and what is done before it is let go; what lies in its epoll set |
 //! | [`local`], [`outside`] | this process's descriptors of a mux; the core's view of TCP through them |
+//! | [`stream`], [`ears`] | what a psock reads and writes, TCP or shared memory; how a mux hears of the latter |
 //! | [`csock`] | KCM sockets: made, cloned, closed |
 //! | [`psock`] | TCP sockets: attached, unattached |
 //! | [`lower`] | what calls on the TCP sockets themselves see of KCM: its errors |
@@ -40,6 +41,7 @@
 //! | [`share`], [`vault`] | muxes in several processes: fork, exec, SCM_RIGHTS |
 
 pub mod csock;
+mod ears;
 pub mod entered;
 pub mod fork;
 mod local;
@@ -58,5 +60,6 @@ pub mod send;
 mod senders;
 pub mod share;
 mod source;
+mod stream;
 pub mod transfer;
 mod vault;

@@ -9,6 +9,7 @@ use super::vault::{Member, Vault};
 use super::{proc, pump, registry, share};
 use crate::fork;
 use crate::process;
+use crate::socket::wait;
 use libc::{EPOLLET, EPOLLIN};
 use preloop_kcm::id::{CsockId, PsockId};
 use preloop_kcm::stats::{MuxStats, PsockStats};
@@ -254,6 +255,14 @@ impl Mux {
             if let Some(tcp) = local.tcp(psock) {
                 let _ = local.watch(tcp, EVENTS, Source::Psock(psock).to_bits());
             }
+            if local.hear(psock).is_err() {
+                local.ears.deaf = true;
+            }
+        }
+        // What came since the fork may have been told to the parent alone, which may have ended.
+        local.ears.prick();
+        if local.ears.deaf {
+            local.set_deadline(wait::sooner(None).unwrap_or(0), Source::Timer.to_bits());
         }
         let _ = pump::start(self, &local);
     }

@@ -1,6 +1,7 @@
 //! The core's view of TCP, through this process's descriptors.
 
 use super::local::Local;
+use super::stream::Stream;
 use preloop_kcm::errno::Errno as CoreErrno;
 use preloop_kcm::id::PsockId;
 use preloop_kcm::outside::Tcp;
@@ -8,12 +9,7 @@ use preloop_kcm::straight::Source;
 use preloop_parsers::{Fields, Verdict};
 use preloop_shm::copy::Buffers;
 use preloop_sys::probe::Access;
-use preloop_sys::{Errno, Fd, call, tcp};
-
-/// Whether nothing comes any more.
-fn has_ended(fd: Fd) -> bool {
-    tcp::state_of(fd).is_ok_and(|state| state == tcp::state::CLOSE || tcp::state::has_fin(state))
-}
+use preloop_sys::{Errno, call};
 
 fn core_errno(errno: Errno) -> CoreErrno {
     errno.into_raw()
@@ -25,12 +21,12 @@ pub struct Gathered<'a>(pub Buffers<'a>);
 
 impl Source<Local> for Gathered<'_> {
     fn write(&mut self, psock: PsockId, tcp: &mut Local) -> Result<usize, CoreErrno> {
-        let fd = tcp.to_write(psock)?;
+        let stream = tcp.to_write(psock)?;
         // The kernel would send what stands before a bad address.
         if !self.0.allow(Access::Read, self.0.len()) {
             return Err(preloop_kcm::errno::EFAULT);
         }
-        self.0.send(fd, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map_err(core_errno)
+        stream.send(&self.0).map_err(core_errno)
     }
 
     fn copy(&mut self, into: &mut [u8]) -> Result<(), CoreErrno> {
@@ -44,39 +40,29 @@ impl Source<Local> for Gathered<'_> {
 
 impl Tcp for Local {
     fn peek(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, CoreErrno> {
-        let Some(fd) = self.tcp(psock) else { return Err(preloop_kcm::errno::EAGAIN) };
-        match call::recv(fd, into, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
-            // The program has shut this direction down: bytes that come nevertheless are received.
-            Ok(0) if !into.is_empty() && !has_ended(fd) => Err(preloop_kcm::errno::EAGAIN),
-            peeked => peeked.map_err(core_errno),
-        }
+        self.stream(psock).ok_or(preloop_kcm::errno::EAGAIN)?.peek(into).map_err(core_errno)
     }
 
-    fn take(&mut self, psock: PsockId, mut n: usize) {
-        let Some(fd) = self.tcp(psock) else { return };
-        while n > 0 {
-            match call::discard(fd, n) {
-                Ok(taken) if taken > 0 => n -= taken.min(n),
-                _ => break,
-            }
+    fn take(&mut self, psock: PsockId, n: usize) {
+        if let Some(stream) = self.stream(psock) {
+            stream.discard(n);
         }
     }
 
     fn available(&mut self, psock: PsockId) -> usize {
-        let Some(fd) = self.tcp(psock) else { return 0 };
-        call::int_ioctl(fd, libc::FIONREAD).map_or(0, |bytes| bytes.max(0) as usize)
+        self.stream(psock).map_or(0, Stream::available)
     }
 
     fn write(&mut self, psock: PsockId, parts: &[&[u8]]) -> Result<usize, CoreErrno> {
-        call::send_parts(self.to_write(psock)?, parts, 0).map_err(core_errno)
+        self.to_write(psock)?.write(parts).map_err(core_errno)
     }
 
     fn read_position(&mut self, psock: PsockId) -> Option<u64> {
-        tcp::read_position(self.tcp(psock)?)
+        self.stream(psock)?.read_position()
     }
 
     fn write_position(&mut self, psock: PsockId) -> Option<u64> {
-        tcp::write_position(self.tcp(psock)?)
+        self.stream(psock)?.write_position()
     }
 
     fn receive_limit(&mut self, psock: PsockId) -> u32 {
@@ -89,6 +75,10 @@ impl Tcp for Local {
         let time = call::timeout_option(fd, libc::SO_RCVTIMEO);
         self.has_deadlines |= time > 0;
         time
+    }
+
+    fn room(&mut self, psock: PsockId) -> u32 {
+        self.stream(psock).map_or(u32::MAX, Stream::room)
     }
 
     fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32 {

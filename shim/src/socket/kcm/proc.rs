@@ -2,6 +2,7 @@
 
 use super::mux::Mux;
 use super::registry;
+use super::stream::Stream;
 use preloop_kcm::proc::{TcpQueues, header, show_statistics};
 use preloop_kcm::stats::{MuxStats, PsockStats};
 use preloop_sys::unix::Inner;
@@ -65,7 +66,7 @@ fn write_muxes(text: &mut String) -> fmt::Result {
     muxes.iter().rev().try_for_each(|mux| {
         let Ok(mut entered) = mux.enter() else { return Ok(()) };
         let (state, local) = entered.shown();
-        state.show(text, |psock| local.tcp(psock).map_or(TcpQueues::default(), queues))
+        state.show(text, |psock| local.stream(psock).map_or(TcpQueues::default(), queues))
     })
 }
 
@@ -91,9 +92,8 @@ pub fn remember(mux: &Mux) {
 }
 
 /// What TCP has queued. It tells bytes, not segments: where there are any, one.
-fn queues(tcp: Fd) -> TcpQueues {
-    let [received, sent] =
-        [libc::FIONREAD, libc::TIOCOUTQ].map(|request| call::int_ioctl(tcp, request).unwrap_or(0) > 0);
-    let (rmem, wmem) = call::socket_memory(tcp);
+fn queues(stream: Stream<'_>) -> TcpQueues {
+    let (received, sent) = (stream.available() > 0, stream.unsent() > 0);
+    let (rmem, wmem) = call::socket_memory(stream.fd());
     TcpQueues { recv_q: received.into(), rmem, send_q: sent.into(), smem: wmem.saturating_add(1) }
 }

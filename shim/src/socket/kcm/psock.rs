@@ -4,15 +4,18 @@ use super::csock::KcmSock;
 use super::entered::Entered;
 use super::lower;
 use super::mux::Mux;
+use super::stream::Stream;
 use super::vault::Member;
 use super::{parser, registry, share};
 use crate::fdtable::{self, hint};
 use crate::log;
 use crate::process;
+use crate::socket::file::OpenFile;
 use crate::socket::{birth, clc, epoll};
 use libc::{IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SOL_SOCKET};
 use preloop_kcm::id::PsockId;
 use preloop_kcm::outside::Region;
+use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call, tcp};
 use preloop_uapi::decline::Decline;
@@ -25,8 +28,8 @@ use std::sync::{Arc, Mutex};
 ///
 /// # Errors
 /// ENOENT when `tcp` is no socket; EBADF, EINVAL for the program; EOPNOTSUPP for any socket but TCP's, connected or
-/// connecting, and for a connection that has moved to shared memory; EALREADY; ENFILE when the mux has as many as it may;
-/// ENOMEM.
+/// connecting, and for a connection that has moved to shared memory when other processes may have the mux; EALREADY;
+/// ENFILE when the mux has as many as it may; ENOMEM.
 pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     let (inode, kind) = call::inode(request.fd);
     if kind != libc::S_IFSOCK {
@@ -38,16 +41,16 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     if is_attached(&registry::all(), cookie) {
         return Err(Errno::EALREADY);
     }
-    let file = birth::attached(request.fd).ok_or(Errno::ENOMEM)?;
-    let is_alone = file.descriptors.load(Ordering::Relaxed) == 1;
-    let fds = if is_alone { vec![request.fd] } else { fdtable::fds_of(&file) };
-    if fds.iter().any(|fd| fdtable::has_hint(*fd, hint::IN_SET)) {
-        epoll::take_over(&file, &fds);
-    }
+    let file = known(request.fd)?;
     let fd = Inner::from_raw(call::duplicate_high(request.fd)?);
     // Let go of outside of the mux.
     let others;
     let mut entered = sock.mux.enter()?;
+    let has_moved = file.link().is_some();
+    if has_moved && sock.mux.is_shared() {
+        // The others have no part in the connection, and would go on without it.
+        return Err(Errno::EOPNOTSUPP);
+    }
     // Taken by who is in a mux, and so free in a forked child.
     let one_at_a_time = ATTACHING.lock().unwrap_or_else(|e| e.into_inner());
     others = registry::all();
@@ -62,15 +65,17 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     entry.cookie.store(cookie, Ordering::Release);
     drop(one_at_a_time);
     // What stands before is no change, but that a connect(2) comes through is one.
-    let seen = if state == tcp::state::SYN_SENT { state.into() } else { lower::seen(fd.fd(), 0) };
+    let seen = || lower::seen(Stream::new(fd.fd(), Some(&file)), 0);
+    let seen = if state == tcp::state::SYN_SENT { state.into() } else { seen() };
     entry.seen.store(seen, Ordering::Relaxed);
     let fd = process::adopt(fd);
-    let in_vault = share::put_psock(&sock.mux, psock, fd, generation, &loaded.1);
+    let usable =
+        if has_moved { birth::kept(&file, fd) } else { share::put_psock(&sock.mux, psock, fd, generation, &loaded.1) };
     entry.posts.store(file.sock.posts.load(Ordering::Acquire), Ordering::Release);
     file.mux.store(sock.mux.number(), Release);
     entered.news.changed(file.clone());
     entered.local.add_psock(psock, (fd, generation), Some(file), loaded);
-    let attached = in_vault
+    let attached = usable
         .and_then(|()| entered.watch_psock(psock, fd))
         .and_then(|()| entered.with(|state, outside| state.attach(cookie, outside)).map_err(Errno::new));
     if let Err(error) = attached {
@@ -84,6 +89,17 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     sock.mux.members_changed();
     log::debug_kcm(format_args!("mux {}: TCP socket {} attached as psock-{}", sock.mux.number(), request.fd, psock.0));
     Ok(0)
+}
+
+/// A TCP socket as the library is to know it, in epoll sets too.
+fn known(fd: Fd) -> Result<Counted<OpenFile>, Errno> {
+    let file = birth::attached(fd).ok_or(Errno::ENOMEM)?;
+    let is_alone = file.descriptors.load(Ordering::Relaxed) == 1;
+    let fds = if is_alone { vec![fd] } else { fdtable::fds_of(&file) };
+    if fds.iter().any(|fd| fdtable::has_hint(*fd, hint::IN_SET)) {
+        epoll::take_over(&file, &fds);
+    }
+    Ok(file)
 }
 
 /// Held from the look whether a TCP socket is attached until it is.
@@ -101,8 +117,12 @@ fn attachable(fd: Fd) -> Result<u8, Errno> {
         return Err(Errno::EOPNOTSUPP);
     }
     let state = tcp::state_of(fd).map_err(|_| Errno::EOPNOTSUPP)?;
-    let has_moved = || fdtable::get(fd).is_some_and(|file| !clc::pin(&file, Decline::OPTION));
-    if matches!(state, tcp::state::LISTEN | tcp::state::CLOSE) || has_moved() {
+    if matches!(state, tcp::state::LISTEN | tcp::state::CLOSE) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    // One that has not moved stays where it is.
+    let is_unusable = |file: &OpenFile| !clc::pin(file, Decline::OPTION) && file.link().is_none();
+    if fdtable::get(fd).is_some_and(|file| is_unusable(&file)) {
         return Err(Errno::EOPNOTSUPP);
     }
     Ok(state)

@@ -177,7 +177,7 @@ pub fn put_psock(mux: &Mux, psock: PsockId, tcp: Fd, generation: u32, parser: &[
 /// Before a KCM socket goes to somebody who may not have its mux: whoever gets it finds everything.
 ///
 /// # Errors
-/// EMFILE and its like; ETOOMANYREFS.
+/// EMFILE and its like; ETOOMANYREFS; EOPNOTSUPP when a connection has moved to shared memory, which cannot be passed on.
 pub fn prepare(sock: &KcmSock) -> Result<(), Errno> {
     let mut entered = sock.mux.enter()?;
     prepare_mux(&mut entered)?;
@@ -186,6 +186,9 @@ pub fn prepare(sock: &KcmSock) -> Result<(), Errno> {
 
 /// Puts everything that is missing into a mux's vault, and opens its desk.
 fn prepare_mux(entered: &mut Entered<'_>) -> Result<(), Errno> {
+    if entered.local.any_moved() {
+        return Err(Errno::EOPNOTSUPP);
+    }
     let mux = entered.mux();
     mux.header().shared.store(1, Ordering::Release);
     mux.header().passed.store(1, Ordering::Release);

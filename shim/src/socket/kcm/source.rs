@@ -20,6 +20,8 @@ pub enum Source {
     Timer,
     /// The desk.
     Desk,
+    /// The bell of connections that have moved to shared memory.
+    Bell,
 }
 
 impl Source {
@@ -31,6 +33,7 @@ impl Source {
             Self::Kick => 2 << 8,
             Self::Timer => 3 << 8,
             Self::Desk => 4 << 8,
+            Self::Bell => 5 << 8,
         }
     }
 
@@ -41,7 +44,8 @@ impl Source {
             (1, n) => Self::FarEnd(CsockId(n)),
             (2, _) => Self::Kick,
             (3, _) => Self::Timer,
-            _ => Self::Desk,
+            (4, _) => Self::Desk,
+            _ => Self::Bell,
         }
     }
 }

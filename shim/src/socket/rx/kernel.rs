@@ -35,14 +35,20 @@ pub(super) fn settle(file: &OpenFile, fd: Fd) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether the kernel's socket gets no more, and the ring continues behind what it has.
+pub(super) fn ring_follows(sock: &Sock, fd: Fd) -> bool {
+    let gets_no_more = sock.rx_state.load(Ordering::Relaxed) == rx_state::DRAINING_TO_END;
+    gets_no_more && tcp::received(fd).is_some_and(|got| got >= sock.kernel_left.load(Ordering::Relaxed))
+}
+
 /// The kernel's socket is empty and gets no more: on to the ring, unless a reset cut TCP short. What lies in the ring
 /// then stands behind a hole, and is lost with it, as it would be had all of it gone over TCP.
 pub(super) fn leave_ended_kernel(sock: &Sock, fd: Fd) -> bool {
-    let complete = tcp::received(fd).is_some_and(|got| got >= sock.kernel_left.load(Ordering::Relaxed));
-    if complete {
+    let follows = ring_follows(sock, fd);
+    if follows {
         sock.rx_state.store(rx_state::RING, Ordering::Release);
     }
-    complete
+    follows
 }
 
 pub(super) enum FromKernel {

@@ -2,6 +2,7 @@
 
 mod drain;
 mod kernel;
+mod now;
 mod ring;
 
 use crate::socket::calls::{Answer, Kernel};
@@ -11,7 +12,7 @@ use crate::socket::kcm::lower;
 use crate::socket::sock::{flag, phase, rx_state};
 use crate::socket::tx::broken;
 use crate::socket::wait;
-use kernel::{FromKernel, keep_error, moved_before_end, settle, take_from_kernel};
+use kernel::{FromKernel, keep_error, moved_before_end, ring_follows, settle, take_from_kernel};
 use preloop_shm::copy::Buffers;
 use preloop_shm::counted::Counted;
 use preloop_shm::lock::Held;
@@ -23,6 +24,7 @@ use ring::take_from_ring;
 use std::sync::Arc;
 
 pub use drain::{Drained, drain_to};
+pub use now::{discard, peek, position};
 pub use ring::readable;
 
 /// How one call reads.
@@ -106,12 +108,16 @@ pub fn receive(file: &Counted<OpenFile>, fd: Fd, room: &Buffers<'_>, flags: i32,
     })
 }
 
-/// Takes what there is; `true` when the call can return with it.
+/// Takes what there is; `true` when the call can return with it. Where there is nothing, an error that KCM posted is told.
 fn take(file: &OpenFile, fd: Fd, room: &Buffers<'_>, got: &mut usize, how: How) -> Result<bool, Errno> {
     let drained = Drains::start(file);
     let taken = take_under_lock(file, fd, room, got, how);
     drained.finish();
-    taken
+    let is_posted = || *got == 0 && file.sock.posted.load(Ordering::Relaxed) != 0 && !moved_before_end(file);
+    match taken {
+        Ok(false) if is_posted() => lower::take_error(file).map_or(Ok(false), Err),
+        taken => taken,
+    }
 }
 
 /// A call that may take TCP's last bytes. Until they are gone poll and epoll leave the answer to the kernel, and epoll
@@ -143,6 +149,7 @@ fn take_under_lock(file: &OpenFile, fd: Fd, room: &Buffers<'_>, got: &mut usize,
             FromKernel::Empty => return Ok(*got > 0 && (!how.patient || *got >= how.enough)),
             // The last bytes over TCP were peeked at, or taken: what follows lies in the ring.
             FromKernel::RingNext => {}
+            FromKernel::More if how.peeks() && *got < room.len() && ring_follows(sock, fd) => {}
             FromKernel::More => return Ok(*got >= how.enough || !how.patient),
         }
     }
@@ -164,6 +171,8 @@ fn repair(file: &OpenFile) {
     let sock = file.sock;
     if let Some(link) = file.link() {
         sock.receiver.republish(&link.own().rx);
+        // It may not have come to tell of it.
+        link.notify();
     }
     if sock.rx_state.load(Ordering::Relaxed) == rx_state::DRAINING {
         // Counted anew by `settle`.
@@ -214,7 +223,8 @@ pub fn queued(file: &OpenFile, fd: Fd) -> Result<usize, Errno> {
     let state = sock.rx_state.load(Ordering::Relaxed);
     let in_kernel = if state == rx_state::RING { 0 } else { call::int_ioctl(fd, libc::FIONREAD)?.max(0) as usize };
     let all_there = state == rx_state::RING
-        || (state == rx_state::DRAINING && in_kernel as u64 == sock.kernel_left.load(Ordering::Relaxed));
+        || (state == rx_state::DRAINING && in_kernel as u64 == sock.kernel_left.load(Ordering::Relaxed))
+        || ring_follows(sock, fd);
     let in_ring = match file.link().filter(|_| all_there) {
         Some(link) => {
             let data = sock.receiver.data(&link.peer().tx, link.rx_ring().size());

@@ -1,5 +1,7 @@
 //! Sending: over TCP until the direction moves, through the ring afterwards.
 
+mod now;
+
 use crate::socket::calls::{Answer, Kernel};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
@@ -15,6 +17,8 @@ use preloop_smc::ring::{Broken, Span};
 use preloop_sys::{Errno, Fd, call, cancel, clock, errno, process, tcp};
 use preloop_uapi::ring::shut;
 use preloop_uapi::sync::{Ordering, fence};
+
+pub use now::{position, send_now};
 
 /// Bytes published at a time, so that the receiver works on the first while the rest is copied.
 const PIECE: usize = 32 << 10;
@@ -60,6 +64,11 @@ impl Source for &Buffers<'_> {
 
 /// Sends what the source has; `kernel` is the program's own call, for as long as the bytes go over TCP.
 pub fn send(file: &Counted<OpenFile>, fd: Fd, source: &mut dyn Source, flags: i32, kernel: Kernel<'_>) -> Answer {
+    if file.sock.posted.load(Ordering::Relaxed) != 0
+        && let Some(error) = lower::error_of_send(file, flags)
+    {
+        return Answer::Ours(Err(error));
+    }
     match route(file, fd, flags) {
         Route::Ring => send_through_ring(file, fd, source, flags, kernel),
         Route::Kernel => {
@@ -72,10 +81,6 @@ pub fn send(file: &Counted<OpenFile>, fd: Fd, source: &mut dyn Source, flags: i3
             leave_kernel(file.sock, answer > 0);
             Answer::Kernel(answer)
         }
-        Route::Posted => match lower::error_of_send(file, flags) {
-            Some(error) => Answer::Ours(Err(error)),
-            None => Answer::Kernel(kernel()),
-        },
         Route::Unsupported => Answer::Ours(Err(Errno::EOPNOTSUPP)),
     }
 }
@@ -88,8 +93,6 @@ enum Route {
     Kernel,
     /// To the kernel, and the direction must not move meanwhile: [`leave_kernel`] afterwards.
     Counted,
-    /// To the kernel, unless the error that KCM posted is still to be told.
-    Posted,
     /// The call cannot be carried any more.
     Unsupported,
 }
@@ -98,7 +101,6 @@ enum Route {
 fn route(file: &OpenFile, fd: Fd, flags: i32) -> Route {
     let sock = file.sock;
     match sock.phase() {
-        phase::TCP if sock.posted.load(Ordering::Relaxed) != 0 => return Route::Posted,
         phase::TCP | phase::INIT => return Route::Kernel,
         phase::SMC => {}
         _ if flags & libc::MSG_OOB != 0 => {
@@ -197,6 +199,8 @@ fn repair(file: &OpenFile, held: &Held<'_>) {
     let (sock, Some(link), true) = (file.sock, file.link(), held.owner_died) else { return };
     if sock.tx_state.load(Ordering::Acquire) == MOVED {
         sock.sender.republish(&link.own().tx);
+        // It may not have come to tell of it.
+        link.notify();
     } else if link.own().tx.switch_at.load(Ordering::Acquire) != 0 {
         sock.tx_state.store(MOVED, Ordering::Release);
     } else {
