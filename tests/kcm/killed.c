@@ -27,7 +27,7 @@
 #define AF_KCM 41
 #endif
 
-enum { connections = 4, workers = 4, longest = 1500, most = 1 << 21, last_round = 200, under_way = 40 };
+enum { connections = 4, workers = 4, longest = 1500, most = 1 << 21, last_round = 200, under_way = 40, greetings = 12 };
 
 struct message {
     uint32_t length; /* of what comes behind it, in network order: for the parser */
@@ -146,11 +146,25 @@ static void send_request(uint32_t number)
     shared->sent[peer_number] = number + 1;
 }
 
-static void be_peer(void)
+/* Small messages back and forth, after which the connection has moved to shared memory, if it is to. */
+static int greet(int tcp)
+{
+    for (int i = 0; i < greetings; i++) {
+        char byte = 0;
+        if (write(tcp, &byte, 1) != 1 || read(tcp, &byte, 1) != 1)
+            return -1;
+    }
+    return 0;
+}
+
+static void be_peer(const struct sockaddr_in *address)
 {
     pthread_t reader;
     uint32_t number = 0;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    peer_socket = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(peer_socket, (const void *)address, sizeof *address) < 0 || greet(peer_socket) < 0)
+        die("a connection");
     pthread_create(&reader, NULL, read_answers, NULL);
     /* TCP sockets that are full are another matter: a worker that dies with a part of a message stops its connection. */
     for (unsigned quiet_rounds = 0, came = 0, lost = 0; shared->phase == flowing; pause_for(200)) {
@@ -239,19 +253,27 @@ static void bury(pid_t pid, int place)
     slot->mark = 0;
 }
 
-static int connect_pair(int ends[2])
+/* Starts a peer. Answers this end of its connection. Those made before are none of its business. */
+static int start_peer(const int tcp[], uint32_t number)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     if (bind(listener, (void *)&address, length) < 0 || listen(listener, 1) < 0 ||
         getsockname(listener, (void *)&address, &length) < 0)
-        return -1;
-    ends[0] = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(ends[0], (void *)&address, length) < 0)
-        return -1;
-    ends[1] = accept(listener, NULL, NULL);
-    return close(listener);
+        die("a listener");
+    if (fork() == 0) {
+        for (uint32_t i = 0; i < number; i++)
+            close(tcp[i]);
+        close(listener);
+        peer_number = number;
+        be_peer(&address);
+    }
+    int end = accept(listener, NULL, NULL);
+    if (end < 0 || greet(end) < 0)
+        die("a connection");
+    close(listener);
+    return end;
 }
 
 static unsigned total(atomic_uint counts[connections])
@@ -320,16 +342,8 @@ int main(int argc, char **argv)
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (argc != 2 || shared == MAP_FAILED)
         die("usage: killed SECONDS");
-    for (int i = 0; i < connections; i++) {
-        int ends[2];
-        if (connect_pair(ends) < 0)
-            die("a connection");
-        tcp[i] = ends[0];
-        (peer_socket = ends[1], peer_number = (uint32_t)i);
-        if (fork() == 0)
-            be_peer();
-        close(ends[1]);
-    }
+    for (int i = 0; i < connections; i++)
+        tcp[i] = start_peer(tcp, (uint32_t)i);
     int kcm = socket(AF_KCM, SOCK_DGRAM, KCMPROTO_CONNECTED);
     if (kcm < 0)
         die("a KCM socket");

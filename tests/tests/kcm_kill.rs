@@ -15,15 +15,24 @@ const SECONDS: &str = "3";
 
 #[test]
 fn connections_outlive_workers() -> Result<()> {
+    play("kcm", "killed")
+}
+
+#[test]
+fn connections_in_shared_memory_outlive_workers() -> Result<()> {
+    play("smc,kcm", "killed-moved")
+}
+
+fn play(serves: &str, name: &str) -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(60);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kcm/killed.c");
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("killed");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let mut cc = Command::new(programs::find("cc")?);
     cc.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread -o".split(' ')).arg(&program).arg(source);
     let output = cc.output().context("starting cc")?;
     ensure!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr));
     let scene = Scene::new(World::Both, LIMIT)?;
-    let launch = scene.client("env").args(["PRELOOP_SERVES=kcm", "KCM_PARSER=u32be@0+4"]);
+    let launch = scene.client("env").arg(format!("PRELOOP_SERVES={serves}")).arg("KCM_PARSER=u32be@0+4");
     launch.arg(&program).arg(SECONDS).run()?;
     Ok(())
 }

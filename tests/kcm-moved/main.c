@@ -1,0 +1,117 @@
+/* KCM over a connection that has moved to shared memory: `main CASE` prints facts, which are the same on TCP. */
+#define _GNU_SOURCE
+#include "moved.h"
+
+#include <linux/kcm.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+unsigned char buffer[largest];
+
+int kcm_socket(int type)
+{
+    int kcm = socket(AF_KCM, type, KCMPROTO_CONNECTED);
+    CHECK(kcm >= 0);
+    return kcm;
+}
+
+int clone_of(int kcm)
+{
+    struct kcm_clone clone = {0};
+    CHECK(ioctl(kcm, SIOCKCMCLONE, &clone) == 0);
+    return clone.fd;
+}
+
+int attach(int kcm, int tcp)
+{
+    struct kcm_attach attach = {.fd = tcp, .bpf_fd = -1};
+    return ioctl(kcm, SIOCKCMATTACH, &attach);
+}
+
+int unattach(int kcm, int tcp)
+{
+    struct kcm_unattach unattach = {.fd = tcp};
+    return ioctl(kcm, SIOCKCMUNATTACH, &unattach);
+}
+
+int attached(int type, int connects, struct peer *peer)
+{
+    *peer = peer_of(connects, 200000);
+    int kcm = kcm_socket(type);
+    CHECK(attach(kcm, peer->tcp) == 0);
+    return kcm;
+}
+
+int polls(int fd, int events, int milliseconds)
+{
+    struct pollfd entry = {fd, (short)events, 0};
+    CHECK(poll(&entry, 1, milliseconds) >= 0);
+    return entry.revents;
+}
+
+int queued(int fd)
+{
+    int bytes;
+    CHECK(ioctl(fd, FIONREAD, &bytes) == 0);
+    return bytes;
+}
+
+int error_of(int fd)
+{
+    int error;
+    socklen_t length = sizeof error;
+    CHECK(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0);
+    return error;
+}
+
+void expect(int kcm, long number, size_t size)
+{
+    CHECK(polls(kcm, POLLIN, patience) == POLLIN);
+    ssize_t got = recv(kcm, buffer, sizeof buffer, 0);
+    CHECK(got == (ssize_t)size);
+    CHECK(is_message(buffer, number, size));
+}
+
+void say(int kcm, long number, size_t size)
+{
+    fill(buffer, number, size);
+    CHECK(send(kcm, buffer, size, MSG_EOR) == (ssize_t)size);
+}
+
+static const struct {
+    const char *name;
+    void (*play)(void);
+} cases[] = {
+    {"sizes-in", sizes_in},
+    {"sizes-out", sizes_out},
+    {"parts", parts},
+    {"floods", floods},
+    {"fills", fills},
+    {"peer-closes", peer_closes},
+    {"peer-shuts", peer_shuts},
+    {"peer-is-killed", peer_is_killed},
+    {"unattaches", unattaches},
+    {"parser-fails", parser_fails},
+    {"takes-too-long", takes_too_long},
+    {"epolls", epolls},
+    {"workers", workers},
+    {"generations", generations},
+    {"closed", closed},
+    {"refused", refused},
+    {"raw", raw},
+    {"leaves", leaves},
+};
+
+int main(int count, char **words)
+{
+    signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (count == 2 && strcmp(words[1], cases[i].name) == 0) {
+            cases[i].play();
+            return 0;
+        }
+    return 2;
+}

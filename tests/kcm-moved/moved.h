@@ -1,0 +1,43 @@
+/* What the cases share, and the cases. */
+#ifndef MOVED_H
+#define MOVED_H
+
+#include "peer.h"
+
+enum { largest = 4 << 20, patience = 10000 };
+
+extern unsigned char buffer[largest];
+
+int kcm_socket(int type);
+int clone_of(int kcm);
+int attach(int kcm, int tcp);
+int unattach(int kcm, int tcp);
+/* A mux with a connection. The peer comes first, so that it does not have the mux. */
+int attached(int type, int connects, struct peer *peer);
+int polls(int fd, int events, int milliseconds);
+int queued(int fd);
+int error_of(int fd);
+/* Receives message `number` of `size` bytes. */
+void expect(int kcm, long number, size_t size);
+void say(int kcm, long number, size_t size);
+
+void sizes_in(void);
+void sizes_out(void);
+void parts(void);
+void floods(void);
+void fills(void);
+void epolls(void);
+void peer_closes(void);
+void peer_shuts(void);
+void peer_is_killed(void);
+void unattaches(void);
+void parser_fails(void);
+void takes_too_long(void);
+void raw(void);
+void leaves(void);
+void workers(void);
+void generations(void);
+void closed(void);
+void refused(void);
+
+#endif

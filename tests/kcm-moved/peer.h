@@ -1,0 +1,48 @@
+/* A process at the other end of a TCP connection, without KCM, which does what it is told. */
+#ifndef PEER_H
+#define PEER_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) \
+            fail(__FILE__, __LINE__, #condition); \
+    } while (0)
+
+void fail(const char *file, int line, const char *what) __attribute__((noreturn));
+
+enum order {
+    SAY,    /* sends message `number` of `size` bytes */
+    HEAR,   /* receives it, and checks it */
+    MUTTER, /* sends only the part of it between `size` >> 32 and the lower half, of one that is 100000 bytes long */
+    FLOOD,  /* sends messages of `size` bytes from `number` on, as long as it need not wait: how many */
+    FINISH, /* sends the rest of the one that did not fit */
+    ECHO,   /* sends `number` messages of `size` bytes, and receives as many, in any order: how many were as they should be */
+    QUEUED, /* how many bytes it could read */
+    SHUT,   /* shutdown(2), `number` says how */
+    CLOSE,
+    ENDED,  /* 0 when it reads an end of file, or the error */
+};
+
+struct peer {
+    int tcp; /* this end of the connection */
+    int orders;
+    pid_t pid;
+};
+
+/* Connects a new peer: with `connects` this end does, else the peer. So many small messages pass both ways first that the
+ * connection has moved, if it is to. */
+struct peer peer_of(int connects, int receive_buffer);
+long ask(struct peer *peer, enum order order, long number, long size);
+void tell(struct peer *peer, enum order order, long number, long size);
+long answer(struct peer *peer);
+void kill_peer(struct peer *peer);
+
+/* Message `number`: `size` bytes, which begin with the length of the rest. */
+void fill(unsigned char *message, long number, size_t size);
+int is_message(const unsigned char *message, long number, size_t size);
+
+#endif

@@ -1,0 +1,108 @@
+//! KCM over connections that have moved to shared memory: each case of `tests/kcm-moved` runs under `kcm_run`, and under
+//! `kcm_run --smc` with rings large and small, and states the same. The connections have moved before they are attached.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use preloop_tests::artefacts::Artefacts;
+use preloop_tests::c;
+use preloop_tests::scene::Scene;
+use preloop_tests::world::World;
+
+fn program() -> Result<&'static PathBuf> {
+    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let compile = || {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kcm-moved");
+        c::compile("kcm-moved", "-O1", &path).map(|()| path).map_err(|error| format!("{error:#}"))
+    };
+    PROGRAM.get_or_init(compile).as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// How the connections are carried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Tcp,
+    /// With rings of so many bytes.
+    Rings(&'static str),
+}
+
+/// What the library counted: every end of a connection moved what it sends, and none stayed on TCP.
+fn all_moved(stats: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(stats).context("the library counts nothing")?;
+    let count = |event: &str| text.lines().filter(|line| line.split(' ').next() == Some(event)).count();
+    let (begun, moved) = (count("begin"), count("moved"));
+    ensure!(begun > 0 && moved == begun && count("stays") == 0, "{moved} of {begun} ends have moved:\n{text}");
+    Ok(())
+}
+
+/// What a case states.
+fn facts(case: &str, way: Way) -> Result<String> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let scene = Scene::new(World::Tcp, LIMIT)?;
+    let stats = scene.path("counts");
+    let launch = scene.client("env").env("PRELOOP_STATS", &stats).arg(Artefacts::locate()?.get("kcm_run")?);
+    let launch = match way {
+        Way::Tcp => launch,
+        Way::Rings(size) => {
+            launch.env("SMC_RCVBUF", size).env("SMC_SNDBUF", size).env("PRELOOP_UNBOUNDED_WAITS", "1").arg("--smc")
+        }
+    };
+    let ended = launch.args(["-p", "u32be@0+4"]).arg(program()?).arg(case).run()?;
+    if way != Way::Tcp {
+        all_moved(&stats)?;
+    }
+    Ok(ended.stdout)
+}
+
+/// What a mux that other processes may have cannot do with a connection that has moved.
+#[test]
+fn kcm_moved_refused() -> Result<()> {
+    ensure!(facts("refused", Way::Tcp)? == "passed: 1 0\nattached: 0 0\n");
+    let moved = facts("refused", Way::Rings("256k"))?;
+    // EOPNOTSUPP.
+    ensure!(moved == "passed: -1 95\nattached: -1 95\n", "{moved}");
+    Ok(())
+}
+
+fn play(case: &str) -> Result<()> {
+    let on_tcp = facts(case, Way::Tcp)?;
+    for way in [Way::Rings("256k"), Way::Rings("16k")] {
+        let moved = facts(case, way)?;
+        ensure!(moved == on_tcp, "{case}: {way:?}\n{moved}TCP\n{on_tcp}");
+    }
+    Ok(())
+}
+
+macro_rules! cases {
+    ($($name:ident $case:literal,)*) => {
+        /// Named as `verify` skips it for want of a compiler.
+        mod kcm_moved {
+            $(#[test]
+            fn $name() -> anyhow::Result<()> {
+                super::play($case)
+            })*
+        }
+    };
+}
+
+cases! {
+    sizes_in "sizes-in",
+    sizes_out "sizes-out",
+    parts "parts",
+    floods "floods",
+    fills "fills",
+    peer_closes "peer-closes",
+    peer_shuts "peer-shuts",
+    peer_is_killed "peer-is-killed",
+    unattaches "unattaches",
+    parser_fails "parser-fails",
+    takes_too_long "takes-too-long",
+    epolls "epolls",
+    workers "workers",
+    generations "generations",
+    closed "closed",
+    raw "raw",
+    leaves "leaves",
+}
