@@ -3,6 +3,7 @@
 use preloop_tests::placement::Placement::{self, Apart, Together};
 
 /// One row of the table: a mode of the program with KCM, one without, and the far end of both.
+#[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) by_hand: &'static str,
