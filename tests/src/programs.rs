@@ -129,6 +129,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("soak", &["python3"]),
     ("kcm_load", &["cc"]),
     ("kcm_scenario", &["cc"]),
+    ("kcm_moved", &["cc"]),
 ];
 
 /// Programs of this crate, which are found beside the library.

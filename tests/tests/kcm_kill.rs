@@ -13,6 +13,9 @@ use preloop_tests::world::World;
 /// How long workers are killed. By hand: `kcm_run -p u32be@0+4 killed 30`.
 const SECONDS: &str = "3";
 
+/// As `kcm/killed.c` makes them.
+const CONNECTIONS: usize = 4;
+
 #[test]
 fn connections_outlive_workers() -> Result<()> {
     play("kcm", "killed")
@@ -32,7 +35,13 @@ fn play(serves: &str, name: &str) -> Result<()> {
     let output = cc.output().context("starting cc")?;
     ensure!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr));
     let scene = Scene::new(World::Both, LIMIT)?;
-    let launch = scene.client("env").arg(format!("PRELOOP_SERVES={serves}")).arg("KCM_PARSER=u32be@0+4");
+    let counts = scene.path("counts");
+    let launch = scene.client("env").env("PRELOOP_STATS", &counts);
+    let launch = launch.arg(format!("PRELOOP_SERVES={serves}")).arg("KCM_PARSER=u32be@0+4");
     launch.arg(&program).arg(SECONDS).run()?;
+    let counts = std::fs::read_to_string(counts).context("the library counts nothing")?;
+    let moved = counts.lines().filter(|line| line.starts_with("moved ")).count();
+    let ends = if serves.contains("smc") { 2 * CONNECTIONS } else { 0 };
+    ensure!(moved == ends, "{moved} ends of connections have moved:\n{counts}");
     Ok(())
 }
