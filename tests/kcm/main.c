@@ -471,6 +471,7 @@ static const struct {
     {"inherited_limit", inherited_limit},
     {"forged_socket", forged_socket},
     {"asleep_before", asleep_before},
+    {"backlog", backlog},
     {"cancelled_splice", cancelled_splice},
     {"killed_senders", killed_senders},
     {"low_water", low_water},

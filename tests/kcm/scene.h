@@ -32,6 +32,7 @@ int passed(int through);
 
 /* Cases that are not in main.c. */
 void asleep_before(void);
+void backlog(void);
 void cancelled_splice(void);
 void killed_senders(void);
 void low_water(void);

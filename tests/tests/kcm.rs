@@ -20,7 +20,7 @@ macro_rules! cases {
 }
 
 cases! {
-    absurd_lengths, asleep_before, attached_once, cancelled_reader, cancelled_sender, cancelled_splice, centuries, child_closes, ended_by_handler,
+    absurd_lengths, asleep_before, attached_once, backlog, cancelled_reader, cancelled_sender, cancelled_splice, centuries, child_closes, ended_by_handler,
     forged_socket, inherited_limit, killed_senders, limited, low_water, many_given_on, mux_is_gone, none_to_spare, nothing_skipped, passed_on,
     passer_is_gone, sender_in_child, signals, streams,
 }
@@ -53,7 +53,7 @@ fn compile(case: &str) -> Result<PathBuf> {
     let mut command = Command::new(programs::find("cc")?);
     command.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread".split(' '));
     let result = command
-        .args(["main.c", "scene.c", "lower.c", "sharing.c", "transfer.c"].map(|source| own.join(source)))
+        .args(["main.c", "scene.c", "lower.c", "receiving.c", "sharing.c", "transfer.c"].map(|source| own.join(source)))
         .arg("-o")
         .arg(&target)
         .output();

@@ -143,8 +143,10 @@ impl Entered<'_> {
         }
     }
 
-    /// Does what the events of the mux's set say, for a call that waits on a csock, or for nobody.
+    /// Does what the events of the mux's set say, and reads on where TCP does not tell again, for a call that waits on a csock,
+    /// or for nobody. Nobody else does while calls receive without pause. If that is not all, the set has something again.
     pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) {
+        let unread = self.state().unread();
         self.hear(csock, sink);
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
         let count = call::epoll_wait(self.local.set, &mut events, 0).unwrap_or(0);
@@ -171,14 +173,16 @@ impl Entered<'_> {
                 }
             }
         }
+        for psock in unread.iter() {
+            if self.state().unread().contains(psock) {
+                self.pull(psock, csock, sink);
+            }
+        }
     }
 
-    /// Does all that is to be done now, for nobody. If that is not all, the set has something again.
+    /// Does all that is to be done now, for nobody.
     pub fn serve_all(&mut self) {
         self.serve(None, &mut NoSink);
-        for psock in self.state().unread().iter() {
-            self.pull(psock, None, &mut NoSink);
-        }
     }
 
     /// A call that received on a csock is about to leave the mux, for sleep or for good. Unless it comes again, for what it has

@@ -1,0 +1,83 @@
+/* Who receives what, and when. */
+#define _GNU_SOURCE
+#include "scene.h"
+
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { LONG = 4096, BACKLOG = 300, SHORT = 64, SLOTS = 64 };
+
+static char stream[16 << 20];
+
+static void *fill(void *fd)
+{
+    for (size_t sent = 0; sent < sizeof stream;) {
+        ssize_t n = write(*(int *)fd, stream, sizeof stream - sent);
+        CHECK(n > 0);
+        sent += n;
+    }
+    return NULL;
+}
+
+/* A connection whose receive buffer the kernel has made large, with messages standing in it. */
+static struct pair with_backlog(void)
+{
+    struct pair pair = connection();
+    pthread_t thread;
+    int standing = 0;
+    CHECK(pthread_create(&thread, NULL, fill, &pair.peer) == 0);
+    static char bytes[1 << 20];
+    for (size_t got = 0; got < sizeof stream;) {
+        ssize_t n = recv(pair.tcp, bytes, sizeof bytes, 0);
+        CHECK(n > 0);
+        got += n;
+    }
+    CHECK(pthread_join(thread, NULL) == 0);
+    *(uint32_t *)bytes = htonl(LONG - 4);
+    for (int n = 0; n < BACKLOG; n++)
+        CHECK(write(pair.peer, bytes, LONG) == LONG);
+    while (standing < BACKLOG * LONG)
+        CHECK(ioctl(pair.tcp, FIONREAD, &standing) == 0);
+    return pair;
+}
+
+static void put_short(int fd, int count)
+{
+    static char messages[2 * SLOTS][SHORT];
+    for (int n = 0; n < count; n++)
+        *(uint32_t *)messages[n] = htonl(SHORT - 4);
+    CHECK(write(fd, messages, count * SHORT) == count * SHORT);
+}
+
+/*
+ * What stands in TCP is received although a busy reader never leaves its socket empty, with messages of another connection,
+ * and TCP has nothing new to tell.
+ */
+void backlog(void)
+{
+    static char bytes[SLOTS][LONG];
+    struct mmsghdr headers[SLOTS] = {0};
+    struct iovec parts[SLOTS];
+    int kcm = kcm_socket(SOCK_DGRAM), room = 200 << 10, long_ones = 0;
+    struct pair busy = attached(kcm), waits = with_backlog();
+    for (int n = 0; n < SLOTS; n++) {
+        parts[n] = (struct iovec){bytes[n], LONG};
+        headers[n].msg_hdr = (struct msghdr){.msg_iov = &parts[n], .msg_iovlen = 1};
+    }
+    /* Room for more than one batch of the connection. */
+    CHECK(setsockopt(kcm, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) == 0);
+    put_short(busy.peer, 1);
+    for (int calls = 0; long_ones < BACKLOG; calls++) {
+        put_short(busy.peer, SLOTS);
+        if (calls == 10)
+            CHECK(attach(kcm, waits.tcp) == 0);
+        int got = recvmmsg(kcm, headers, SLOTS, MSG_DONTWAIT, NULL);
+        CHECK(calls < 100);
+        for (int n = 0; n < got; n++)
+            long_ones += headers[n].msg_len == LONG;
+    }
+}
