@@ -473,6 +473,7 @@ static const struct {
     {"asleep_before", asleep_before},
     {"backlog", backlog},
     {"cancelled_splice", cancelled_splice},
+    {"idle", idle},
     {"killed_senders", killed_senders},
     {"low_water", low_water},
     {"many_given_on", many_given_on},

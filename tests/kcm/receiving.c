@@ -3,10 +3,13 @@
 #include "scene.h"
 
 #include <arpa/inet.h>
+#include <linux/kcm.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { LONG = 4096, BACKLOG = 300, SHORT = 64, SLOTS = 64 };
@@ -79,5 +82,62 @@ void backlog(void)
         CHECK(calls < 100);
         for (int n = 0; n < got; n++)
             long_ones += headers[n].msg_len == LONG;
+    }
+}
+
+static void spend(long nanoseconds)
+{
+    struct timespec start, now;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec - start.tv_nsec < nanoseconds);
+}
+
+static int receive_all(int kcm)
+{
+    char bytes[SHORT];
+    int count = 0;
+    while (recv(kcm, bytes, sizeof bytes, MSG_DONTWAIT) == SHORT)
+        count++;
+    return count;
+}
+
+static int is_readable(int fd)
+{
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+    return poll(&entry, 1, 0) == 1;
+}
+
+/* Returns when a message is in TCP, or somebody has it already. */
+static void arrives(struct pair pair, int receiver)
+{
+    int standing = 0;
+    put_short(pair.peer, 1);
+    while (standing == 0 && !is_readable(receiver))
+        CHECK(ioctl(pair.tcp, FIONREAD, &standing) == 0);
+}
+
+/* An idle socket has what comes for it before a busy one has emptied its queue. */
+void idle(void)
+{
+    enum { QUEUED = 120, RECEIVED = 60, ROUNDS = 20 };
+    int kcm = kcm_socket(SOCK_DGRAM), other = clone_of(kcm), on = 1, off = 0;
+    struct pair busy = attached(kcm), slow = attached(kcm);
+    for (int round = 0; round < ROUNDS; round++) {
+        char bytes[SHORT];
+        CHECK(setsockopt(other, SOL_KCM, KCM_RECV_DISABLE, &on, sizeof on) == 0);
+        put_short(busy.peer, QUEUED);
+        CHECK(recv(kcm, bytes, sizeof bytes, 0) == SHORT);
+        CHECK(setsockopt(other, SOL_KCM, KCM_RECV_DISABLE, &off, sizeof off) == 0);
+        spend(500000); /* whoever else was woken sleeps again */
+        for (int n = 0; n < RECEIVED; n++) {
+            CHECK(recv(kcm, bytes, sizeof bytes, MSG_DONTWAIT) == SHORT);
+            if (n == 0)
+                arrives(slow, other);
+            spend(2000);
+        }
+        CHECK(is_readable(other));
+        CHECK(receive_all(kcm) + receive_all(other) == QUEUED - RECEIVED);
     }
 }

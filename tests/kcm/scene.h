@@ -34,6 +34,7 @@ int passed(int through);
 void asleep_before(void);
 void backlog(void);
 void cancelled_splice(void);
+void idle(void);
 void killed_senders(void);
 void low_water(void);
 void many_given_on(void);

@@ -151,7 +151,7 @@ impl Entered<'_> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
         let count = call::epoll_wait(self.local.set, &mut events, 0).unwrap_or(0);
         if csock.is_some() {
-            self.mux.readers.asked();
+            self.mux.readers.asked(clock::now());
         }
         for event in &events[..count] {
             let (bits, what) = (event.events, event.u64);

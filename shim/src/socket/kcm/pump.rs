@@ -131,7 +131,7 @@ impl OnTheirOwn {
 fn serve(number: u64) -> Option<OnTheirOwn> {
     let mux = registry::find(number)?;
     let _at_work = AT_WORK.lock().unwrap_or_else(|e| e.into_inner());
-    if !mux.readers.are_busy() {
+    if !mux.readers.are_busy(clock::now()) {
         mux.serve();
         return None;
     }

@@ -138,9 +138,9 @@ fn take(sock: &Sock, entered: &mut Entered<'_>, slots: &mut impl Slots, flags: i
     take_queued(sock, entered, slots, flags);
     if slots.room().is_some() {
         entered.resume(sock.id, slots);
-        if slots.room().is_some() || sock.mux.readers.should_ask() {
-            entered.serve(Some(sock.id), slots);
-        }
+    }
+    if slots.room().is_some() || sock.mux.readers.should_ask(slots.filled(), clock::now) {
+        entered.serve(Some(sock.id), slots);
         // What came while no message could go straight to the caller.
         take_queued(sock, entered, slots, flags);
     }
