@@ -480,6 +480,7 @@ static const struct {
     {"passer_is_gone", passer_is_gone},
     {"mux_is_gone", mux_is_gone},
     {"streams", streams},
+    {"wrong_headers", wrong_headers},
 };
 
 int main(int argc, char **argv)

@@ -3,6 +3,7 @@
 #include "scene.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <linux/kcm.h>
 #include <poll.h>
 #include <pthread.h>
@@ -140,4 +141,46 @@ void idle(void)
         CHECK(is_readable(other));
         CHECK(receive_all(kcm) + receive_all(other) == QUEUED - RECEIVED);
     }
+}
+
+/* Headers that the kernel would not take end recvmmsg(2) when it is their turn, and no message is lost for them. */
+void wrong_headers(void)
+{
+    static char bytes[4][SHORT];
+    struct iovec parts[4], *nowhere = (struct iovec *)16;
+    struct mmsghdr headers[4];
+    int kcm = kcm_socket(SOCK_DGRAM);
+    struct pair pair = attached(kcm);
+    for (int wrong = 0; wrong < 3; wrong++) {
+        for (int n = 0; n < 4; n++) {
+            parts[n] = (struct iovec){bytes[n], SHORT};
+            headers[n] = (struct mmsghdr){.msg_hdr = {.msg_iov = &parts[n], .msg_iovlen = 1}};
+        }
+        headers[wrong].msg_hdr.msg_iovlen = 1025;
+        headers[wrong + 1].msg_hdr.msg_iov = nowhere;
+        put_short(pair.peer, 4);
+        if (wrong > 0)
+            CHECK(recvmmsg(kcm, headers, 4, 0, NULL) == wrong && headers[wrong - 1].msg_len == SHORT);
+        CHECK(recvmmsg(kcm, &headers[wrong], 1, 0, NULL) == -1 && errno == EMSGSIZE);
+        CHECK(recvmmsg(kcm, &headers[wrong + 1], 1, 0, NULL) == -1 && errno == EFAULT);
+        while (wrong == 0 && !is_readable(kcm))
+            ;
+        CHECK(receive_all(kcm) == 4 - wrong);
+    }
+    /* Without room a message is cut, and lost. */
+    headers[0].msg_hdr.msg_iovlen = 0;
+    headers[2].msg_hdr.msg_iovlen = 1;
+    parts[2].iov_len = 0;
+    put_short(pair.peer, 3);
+    CHECK(recvmmsg(kcm, headers, 3, 0, NULL) == 3);
+    for (int n = 0; n < 3; n++) {
+        CHECK(headers[n].msg_len == (n == 1 ? SHORT : 0));
+        CHECK(headers[n].msg_hdr.msg_flags == (n == 1 ? MSG_EOR : MSG_EOR | MSG_TRUNC));
+    }
+    /* A buffer outside of memory has a message as well, which is lost. */
+    parts[1].iov_base = nowhere;
+    headers[0].msg_hdr.msg_iovlen = 1;
+    put_short(pair.peer, 4);
+    CHECK(recvmmsg(kcm, headers, 3, 0, NULL) == 1 && receive_all(kcm) == 2);
+    CHECK(recvmmsg(kcm, headers, 0, MSG_DONTWAIT, NULL) == 0);
 }

@@ -41,5 +41,6 @@ void many_given_on(void);
 void passer_is_gone(void);
 void mux_is_gone(void);
 void streams(void);
+void wrong_headers(void);
 
 #endif

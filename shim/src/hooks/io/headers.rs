@@ -9,6 +9,7 @@ use preloop_kcm::errno::EFAULT;
 use preloop_kcm::pull::Sink;
 use preloop_kcm::receive::Received;
 use preloop_shm::copy::Buffers;
+use preloop_sys::Errno;
 use preloop_sys::probe::{Access, Page};
 
 /// The headers of recvmmsg(2), filled one after the other. Nobody looks at one before it is its turn.
@@ -18,6 +19,8 @@ pub struct Headers<'a> {
     filled: usize,
     /// Those of the next header, if there is one and the kernel would take it.
     next: Option<Buffers<'a>>,
+    /// What the kernel says of a header that it would not take.
+    refused: Option<Errno>,
     error: Option<c_int>,
     /// What was looked at last of the headers' vectors, and of the buffers.
     vectors: Page,
@@ -31,21 +34,24 @@ impl<'a> Headers<'a> {
     /// The headers must be valid for a receive as long as the value lives.
     pub unsafe fn new(msgs: &'a mut [mmsghdr], flags: c_int) -> Self {
         let (vectors, bytes) = (Page::none(Access::Read), Page::none(Access::Write));
-        let mut this = Self { msgs, flags, filled: 0, next: None, error: None, vectors, bytes };
+        let mut this = Self { msgs, flags, filled: 0, next: None, refused: None, error: None, vectors, bytes };
         this.look_at_next();
         this
     }
 
-    /// Whether there is no next one, or none that the kernel would take.
-    pub fn is_full(&self) -> bool {
-        self.next.is_none()
+    /// Why there is none for a message: the kernel would not take the next header.
+    pub fn refused(&self) -> Option<Errno> {
+        self.refused
     }
 
     #[inline(always)]
     fn look_at_next(&mut self) {
         let Some(msg) = self.msgs.get(self.filled).map(|msg| &msg.msg_hdr) else { return };
-        let bytes = msg.msg_iovlen.saturating_mul(size_of::<iovec>());
-        if may_have_parts(msg) && self.vectors.may(msg.msg_iov.cast(), bytes) {
+        if !may_have_parts(msg) {
+            self.refused = Some(Errno::EMSGSIZE);
+        } else if !self.vectors.may(msg.msg_iov.cast(), msg.msg_iovlen * size_of::<iovec>()) {
+            self.refused = Some(Errno::EFAULT);
+        } else {
             // SAFETY: `new` vouches for the header, and it for its parts.
             self.next = Some(unsafe { Buffers::new(parts(msg.msg_iov, msg.msg_iovlen)) });
         }

@@ -7,7 +7,7 @@ use crate::hooks::kcm::put_address;
 use crate::process;
 use crate::socket::calls::Answer;
 use crate::socket::kcm::csock::Sock;
-use crate::socket::kcm::receive::{self as kcm, Slot};
+use crate::socket::kcm::receive::{self as kcm, Slot, Slots};
 use crate::socket::kcm::share;
 use crate::socket::passing::open;
 use crate::socket::rx;
@@ -325,13 +325,13 @@ pub unsafe extern "C" fn recvmmsg(
         // Looked up for each call: none may hold it while another one sleeps.
         let Some(socket) = first.take().or_else(|| fdtable::socket(fd)) else { break };
         // SAFETY: the program vouches for `count` headers.
-        let got = unsafe { receive_some(socket, fd, msgs.add(done as usize), count - done, flags) };
+        let (got, failed) = unsafe { receive_some(socket, fd, msgs.add(done as usize), count - done, flags) };
         if got < 0 {
             return if done > 0 { done as c_int } else { -1 };
         }
         done += got as c_uint;
         // At the end of the stream the kernel fills the rest of the messages with nothing, too.
-        if limit.is_some_and(|limit| clock::now() >= limit) {
+        if failed || limit.is_some_and(|limit| clock::now() >= limit) {
             break;
         }
         if flags & libc::MSG_WAITFORONE != 0 {
@@ -341,35 +341,38 @@ pub unsafe extern "C" fn recvmmsg(
     done as c_int
 }
 
-/// One or more of the messages that recvmmsg(2) asks for. Answers how many, or -1.
+/// One or more of the messages that recvmmsg(2) asks for. Answers how many, or -1, and whether the one behind them failed: its
+/// message is lost.
 ///
 /// # Safety
 /// `msgs` must be valid for `count` headers, and they for a receive.
-unsafe fn receive_some(socket: Known, fd: c_int, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> isize {
+unsafe fn receive_some(socket: Known, fd: c_int, msgs: *mut mmsghdr, count: c_uint, flags: c_int) -> (isize, bool) {
     let flags = flags & !libc::MSG_WAITFORONE;
     if let Known::Kcm(sock) = socket {
         let count = (count as usize).min(if flags & libc::MSG_PEEK != 0 { 1 } else { MANY });
         // SAFETY: the caller's.
-        return unsafe { receive_batch(sock, core::slice::from_raw_parts_mut(msgs, count), flags) }.into_c();
+        let (answer, failed) = unsafe { receive_batch(sock, core::slice::from_raw_parts_mut(msgs, count), flags) };
+        return (answer.into_c(), failed);
     }
     // SAFETY: the caller's.
     unsafe {
         let got = recvmsg(fd, &raw mut (*msgs).msg_hdr, flags);
         if got < 0 {
-            return -1;
+            return (-1, true);
         }
         (*msgs).msg_len = got as c_uint;
     }
-    1
+    (1, false)
 }
 
 /// # Safety
 /// The headers must be valid for a receive.
-unsafe fn receive_batch(sock: Sock, msgs: &mut [mmsghdr], flags: c_int) -> Answer {
+unsafe fn receive_batch(sock: Sock, msgs: &mut [mmsghdr], flags: c_int) -> (Answer, bool) {
     // SAFETY: the caller's.
     let mut headers = unsafe { Headers::new(msgs, flags) };
-    if headers.is_full() {
-        return Answer::Ours(Err(Errno::EMSGSIZE));
+    if let Some(error) = headers.refused() {
+        return (Answer::Ours(Err(error)), true);
     }
-    Answer::Ours(kcm::receive(sock, &mut headers, flags))
+    let received = kcm::receive(sock, &mut headers, flags);
+    (Answer::Ours(received), headers.error().is_some())
 }
