@@ -60,13 +60,13 @@ impl Page {
     #[inline]
     pub fn may(&mut self, address: *const u8, len: usize) -> bool {
         let start = address.addr();
-        let last = (start.wrapping_add(len.wrapping_sub(1)) >> PAGE_BITS) + 1;
-        if last == self.number && (start >> PAGE_BITS) + 1 == last {
+        let behind = (1 << PAGE_BITS) - start % (1 << PAGE_BITS);
+        if (start >> PAGE_BITS) + 1 == self.number && len <= behind {
             return true;
         }
         let may = may(self.access, address, len);
         if may && len > 0 {
-            self.number = last;
+            self.number = ((start + len - 1) >> PAGE_BITS) + 1;
         }
         may
     }
@@ -113,32 +113,54 @@ fn ask(access: Access, address: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, may};
+    use super::{Access, Page, may};
+
+    const PAGE: usize = 4096;
+
+    /// Pages to be read and written, to be read, of no use, and of none at all.
+    fn pages() -> *const u8 {
+        let protections = [libc::PROT_READ | libc::PROT_WRITE, libc::PROT_READ, libc::PROT_NONE];
+        // SAFETY: a new mapping, of which parts are protected and the last is unmapped.
+        unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let start = libc::mmap(core::ptr::null_mut(), 4 * PAGE, access, flags, -1, 0).cast::<u8>();
+            for (n, protection) in protections.into_iter().enumerate() {
+                assert_eq!(libc::mprotect(start.add(n * PAGE).cast(), PAGE, protection), 0);
+            }
+            assert_eq!(libc::munmap(start.add(3 * PAGE).cast(), PAGE), 0);
+            start
+        }
+    }
+
+    /// What was looked at before says nothing of another page, of one that could not be used, or of no bytes.
+    #[test]
+    fn one_page_is_remembered_and_no_other() {
+        let start = pages();
+        for _ in 0..2 {
+            let mut page = Page::none(Access::Write);
+            let mut may = |offset: usize, len| page.may(start.wrapping_add(offset), len);
+            assert!(may(0, 0) && may(PAGE, 0) && may(3 * PAGE, 0));
+            assert!(!may(PAGE, 1) && !may(PAGE, 1) && !may(PAGE - 1, 2));
+            assert!(may(0, PAGE) && may(PAGE - 1, 1) && may(8, 8));
+            assert!(!may(PAGE - 1, 2) && !may(PAGE, 1) && !may(2 * PAGE, 1) && !may(3 * PAGE, 1));
+            // Those that wrap around end in the page that was remembered.
+            assert!(may(8, 8) && !may(16, usize::MAX - 7) && !may(0, usize::MAX) && may(8, 8));
+        }
+    }
 
     #[test]
     fn memory_may_be_used_as_it_is_mapped() {
-        let page = 4096;
-        let protections = [libc::PROT_READ | libc::PROT_WRITE, libc::PROT_READ, libc::PROT_NONE];
-        // SAFETY: a new mapping, of which parts are protected and the last is unmapped.
-        let start = unsafe {
-            let access = libc::PROT_READ | libc::PROT_WRITE;
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            let start = libc::mmap(core::ptr::null_mut(), 4 * page, access, flags, -1, 0).cast::<u8>();
-            for (n, protection) in protections.into_iter().enumerate() {
-                assert_eq!(libc::mprotect(start.add(n * page).cast(), page, protection), 0);
-            }
-            assert_eq!(libc::munmap(start.add(3 * page).cast(), page), 0);
-            start
-        };
+        let start = pages();
         for (n, [read, write]) in [[true, true], [true, false], [false, false], [false, false]].into_iter().enumerate()
         {
-            let at = start.wrapping_add(n * page + 5);
+            let at = start.wrapping_add(n * PAGE + 5);
             for _ in 0..2 {
                 assert_eq!(may(Access::Read, at, 8), read, "page {n}");
                 assert_eq!(may(Access::Write, at, 8), write, "page {n}");
             }
         }
-        assert!(!may(Access::Write, start.wrapping_add(page - 4), 8));
+        assert!(!may(Access::Write, start.wrapping_add(PAGE - 4), 8));
         assert!(!may(Access::Read, core::ptr::null(), 1) && !may(Access::Read, usize::MAX as *const u8, 1));
         assert!(may(Access::Write, core::ptr::null(), 0));
     }
