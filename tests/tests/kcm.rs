@@ -20,9 +20,9 @@ macro_rules! cases {
 }
 
 cases! {
-    absurd_lengths, asleep_before, attached_once, backlog, cancelled_reader, cancelled_sender, cancelled_splice, centuries, child_closes, ended_by_handler,
-    forged_socket, idle, inherited_limit, killed_senders, limited, low_water, many_given_on, mux_is_gone, none_to_spare, nothing_skipped, passed_on,
-    passer_is_gone, sender_in_child, signals, streams, wrong_headers,
+    absurd_lengths, asleep_before, attached_once, backlog, cancelled_reader, cancelled_sender, cancelled_splice, centuries,
+    child_closes, ended_by_handler, forged_socket, idle, inherited_limit, killed_senders, limited, low_water, many_given_on,
+    mux_is_gone, none_to_spare, nothing_skipped, passed_on, passer_is_gone, sender_in_child, signals, streams, wrong_headers,
 }
 
 fn play(case: &str) -> ExitCode {

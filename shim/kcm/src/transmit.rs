@@ -17,8 +17,8 @@
 //!
 //! They stand in their csock's queue like others, which leaves in its order. When such a message comes to the head the
 //! csock gives back the psock that it has, and takes or waits for that one: it never keeps one while it waits for another,
-//! so that no two wait for each other. While one waits for a psock, others give that back after each message. With its connection stopped or gone, the message is dropped, the rest of one that
-//! was begun too: it is for nobody else.
+//! so that no two wait for each other. While one waits for a psock, others give that back after each message. With its
+//! connection stopped or gone, the message is dropped, the rest of one that was begun too: it is for nobody else.
 //!
 //! The kernel continues in a work queue where one csock's doing lets another send; here the same call does.
 
