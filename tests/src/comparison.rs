@@ -38,13 +38,14 @@ impl Comparison {
         for name in kernel.names().chain(added) {
             let (there, here) = (kernel.get(name), here.get(name));
             let allowance = allowed.iter().find(|one| one.name == name);
-            if there == here {
+            if allowance.is_some_and(|one| here.is_some() && (one.value == "*" || Some(&*one.value) == here)) {
+                // Where any value will do, one that happens to be the kernel's says nothing.
+                found.allowed += 1;
+            } else if there == here {
                 found.equal += 1;
-                if allowance.is_some_and(|one| one.value != "*") {
+                if allowance.is_some() {
                     found.needless.push(name.to_owned());
                 }
-            } else if allowance.is_some_and(|one| here.is_some() && (one.value == "*" || Some(&*one.value) == here)) {
-                found.allowed += 1;
             } else {
                 let shown = |value: Option<&str>| value.unwrap_or("(no such fact)").to_owned();
                 let other = allowance.map(|one| one.value.clone()).unwrap_or_default();
@@ -72,6 +73,6 @@ impl fmt::Display for Comparison {
             writeln!(f, "{name} is listed as different, and is not")?;
         }
         let Self { equal, allowed, differences, .. } = self;
-        writeln!(f, "{equal} facts as in the kernel, {allowed} different as allowed, {} different", differences.len())
+        writeln!(f, "{equal} facts as in the kernel, {allowed} allowed to differ, {} different", differences.len())
     }
 }

@@ -91,3 +91,16 @@ fn allowed_differences_are_about_facts_and_have_reasons() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn facts_that_are_left_open_count_the_same_whatever_they_are() -> Result<()> {
+    let kernel = Transcript::parse("a.b.open: 1\na.b.equal: 2\n")?;
+    let allowed = allowances("5 a.b.open: *\n")?;
+    let shown = |open: u8| -> Result<String> {
+        let here = Transcript::parse(&format!("a.b.open: {open}\na.b.equal: 2\n"))?;
+        Ok(Comparison::of(&kernel, &here, &allowed).to_string())
+    };
+    ensure!(shown(1)? == "1 facts as in the kernel, 1 allowed to differ, 0 different\n", "{}", shown(1)?);
+    ensure!(shown(1)? == shown(3)?, "{}", shown(3)?);
+    Ok(())
+}
