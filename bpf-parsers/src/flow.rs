@@ -78,20 +78,37 @@ impl Kind {
 
 type Registers = [Kind; FRAME_POINTER as usize + 1];
 
-/// Refuses what is certainly wrong.
+/// Refuses what is certainly wrong. Of others it says whether they may read [`Fields`](skb::Fields).
 pub(crate) fn check(
     insns: &[Insn],
     functions: &Functions,
     maps: &[Arc<Map>],
     numbers: &MapNumbers,
-) -> Result<(), Rejected> {
+) -> Result<bool, Rejected> {
     let flow = Flow { insns, main_end: functions.get(1).copied().unwrap_or(insns.len()), maps, numbers };
+    let mut reads_fields = false;
     for (at, registers) in flow.solve(functions).iter().enumerate() {
         if let (Some(registers), Some(insn)) = (registers, insns.get(at)) {
             flow.check_insn(at, *insn, registers)?;
+            reads_fields |= may_read_field(*insn, registers);
         }
     }
-    Ok(())
+    Ok(reads_fields)
+}
+
+/// Where a load loads from.
+fn source(insn: Insn, registers: &Registers) -> Kind {
+    registers[usize::from(insn.src)].moved(Some(insn.off.into()))
+}
+
+fn may_read_field(insn: Insn, registers: &Registers) -> bool {
+    let is_field = |offset| u32::try_from(offset).is_ok_and(skb::is_field);
+    insn.class() == class::LDX
+        && match source(insn, registers) {
+            Kind::Context(offset) => offset.is_none_or(is_field),
+            Kind::Any => true,
+            _ => false,
+        }
 }
 
 /// Whether the program has any use for the frame pointer.
@@ -161,10 +178,16 @@ impl Flow<'_> {
                 after[0] = Kind::Number;
                 after[1..=5].fill(Kind::Nothing);
             }
-            // A pointer that was put by on the stack may come back.
+            // A pointer that was put by on the stack may come back, and one of the context's fields is a pointer.
             (class::LDX, _) => {
-                let number = matches!(before[usize::from(insn.src)], Kind::Context(_) | Kind::Value(..));
-                after[dst] = if number || insn.width() < 8 { Kind::Number } else { Kind::Any };
+                let number = match source(insn, before) {
+                    Kind::Context(Some(offset)) => {
+                        !u32::try_from(offset).is_ok_and(|offset| skb::is_address(offset, insn.width()))
+                    }
+                    Kind::Value(..) => true,
+                    _ => insn.width() < 8,
+                };
+                after[dst] = if number { Kind::Number } else { Kind::Any };
             }
             (class::STX, _) if insn.mode() == mode::ATOMIC && insn.imm & atomic::FETCH != 0 => {
                 after[if insn.imm == atomic::CMPXCHG { 0 } else { usize::from(insn.src) }] = Kind::Any;

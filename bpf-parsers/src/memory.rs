@@ -171,6 +171,9 @@ impl<'a, P: Packet + ?Sized, const FRAMES: usize> Memory<'a, P, FRAMES> {
             let bytes = self.cb.get((offset - skb::CB.start) as usize..)?.get(..width as usize)?;
             return Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)));
         }
+        if skb::is_address(offset, width) {
+            return Some(0);
+        }
         self.fields.load(offset, width, self.packet.len()).map(u64::from)
     }
 

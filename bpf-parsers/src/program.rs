@@ -32,6 +32,7 @@ pub struct Program {
     steps: Box<[Step]>,
     maps: Box<[Arc<Map>]>,
     frames: Frames,
+    reads_fields: bool,
     /// The spec whose program it is.
     spec: Option<Spec>,
 }
@@ -72,7 +73,7 @@ impl Program {
                 numbers.insert(at, number as u32);
             }
         }
-        flow::check(insns, &functions, &maps, &numbers)?;
+        let reads_fields = flow::check(insns, &functions, &maps, &numbers)?;
         let steps = decode::decode(insns, &functions, &numbers)
             .ok_or_else(|| Rejected::new(EINVAL, "the program cannot be decoded"))?;
         let frames = match functions.len() {
@@ -80,7 +81,7 @@ impl Program {
             1 => Frames::One,
             _ => Frames::Nested,
         };
-        Ok(Self { steps, maps: maps.into(), frames, spec: Spec::of(insns) })
+        Ok(Self { steps, maps: maps.into(), frames, reads_fields, spec: Spec::of(insns) })
     }
 
     /// Runs the program over `packet`; R0, cut to 32 bits as the kernel does.
@@ -106,6 +107,11 @@ impl Program {
             Frames::Nested => eval::run(&self.steps, Memory::<P, MAX_FRAMES>::new(packet, fields, &self.maps)),
         };
         Ok(r0? as u32)
+    }
+
+    /// Whether a run may look at its [`Fields`]. Where not, their values make no difference.
+    pub fn reads_fields(&self) -> bool {
+        self.reads_fields
     }
 
     /// The maps that the program refers to, in the order of its references.

@@ -3,8 +3,12 @@
 
 use std::ops::Range;
 
+/// Bytes of `len`.
+const LEN: Range<u32> = 0..4;
 /// Bytes of `cb`, the scratch area that programs may write: offsets 48 to 67.
 pub(crate) const CB: Range<u32> = 48..68;
+/// `sk`, a pointer to the packet's socket: eight bytes. The kernel gives a parser null, for its packets are copies.
+const SK: u32 = 168;
 /// `sizeof(struct __sk_buff)`.
 const SIZE: u32 = 192;
 
@@ -85,6 +89,16 @@ impl Fields {
     }
 }
 
+/// Whether a load of `width` bytes at `offset` gives an address: that of `sk`, which is null.
+pub(crate) fn is_address(offset: u32, width: u32) -> bool {
+    offset == SK && width == 8
+}
+
+/// Whether what `offset` holds comes from [`Fields`].
+pub(crate) fn is_field(offset: u32) -> bool {
+    offset >= LEN.end && !CB.contains(&offset) && offset != SK
+}
+
 /// Whether a program may read, or write, `width` bytes at `offset` of the context.
 pub(crate) fn may_access(offset: u32, width: u32, write: bool) -> bool {
     if offset >= SIZE || !matches!(width, 1 | 2 | 4 | 8) || !offset.is_multiple_of(width) {
@@ -93,5 +107,5 @@ pub(crate) fn may_access(offset: u32, width: u32, write: bool) -> bool {
     if CB.contains(&offset) {
         return offset + width <= CB.end;
     }
-    !write && width <= 4 && Fields::default().field(offset & !3, 0).is_some()
+    !write && (is_address(offset, width) || width <= 4 && Fields::ZERO.field(offset & !3, 0).is_some())
 }

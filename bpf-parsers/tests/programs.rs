@@ -326,6 +326,46 @@ fn load_bytes() {
 }
 
 #[test]
+fn programs_that_read_fields_say_so() {
+    let reads = |insns: &[Insn]| load_program(insns).expect("a program").reads_fields();
+    let message = insn(class::LD | mode::ABS | size::B, 0, 0, 0, 0);
+    for insns in [
+        &[mov(0, 0), EXIT][..],
+        &[copy(6, 1), message, EXIT],
+        &[load(size::W, 0, 1, 0), EXIT],
+        &[load(size::B, 0, 1, 3), EXIT],
+        &[load(size::W, 0, 1, 48), EXIT],
+        &[load(size::DW, 0, 1, 56), EXIT],
+        &[load(size::DW, 0, 1, 168), mov(0, 0), EXIT],
+        &[store(size::DW, 10, 1, -8), load(size::B, 0, 10, -8), EXIT],
+    ] {
+        assert!(!reads(insns), "{insns:?}");
+    }
+    for insns in [
+        &[load(size::W, 0, 1, 16), EXIT][..],
+        &[load(size::B, 0, 1, 17), EXIT],
+        &[load(size::W, 0, 1, 176), EXIT],
+        &[copy(6, 1), message, load(size::W, 0, 6, 68), EXIT],
+        &[add(1, 16), load(size::W, 0, 1, 0), EXIT],
+        // By way of the stack nobody knows any more what it is.
+        &[store(size::DW, 10, 1, -8), load(size::DW, 2, 10, -8), load(size::W, 0, 2, 0), EXIT],
+    ] {
+        assert!(reads(insns), "{insns:?}");
+    }
+}
+
+#[test]
+fn the_packets_socket_is_null() {
+    let jump_if_null = insn(class::JMP | jmp::JEQ, 0, 0, 1, 0);
+    let guarded = [load(size::DW, 0, 1, 168), jump_if_null, load(size::W, 0, 0, 4), EXIT];
+    assert_eq!(run(&guarded, NOTHING), Ok(0));
+    let unguarded = [load(size::DW, 0, 1, 168), load(size::W, 0, 0, 4), EXIT];
+    assert_eq!(run(&unguarded, NOTHING), Err(Fault::Memory));
+    assert_eq!(refused(&[load(size::W, 0, 1, 168), EXIT]).0, EACCES);
+    assert_eq!(refused(&[mov(0, 0), store(size::DW, 1, 0, 168), EXIT]).0, EACCES);
+}
+
+#[test]
 fn fields_of_the_context() {
     let fields = Fields { mark: 0x0102_0304, protocol: 0x0508, ..Fields::default() };
     let field = |width, off| {
