@@ -222,19 +222,13 @@ static void connecting(void)
 
 static void over_ipv6(void)
 {
-    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-    socklen_t length = sizeof address;
-    int listener = socket(AF_INET6, SOCK_STREAM, 0), peer = socket(AF_INET6, SOCK_STREAM, 0), k = kcm(SOCK_DGRAM);
-    if (bind(listener, (struct sockaddr *)&address, length) || listen(listener, 1) ||
-        getsockname(listener, (struct sockaddr *)&address, &length) ||
-        connect(peer, (struct sockaddr *)&address, length))
-        die("IPv6");
-    int near = accept(listener, NULL, NULL);
-    fact("attach", "%s", result(attach(k, near, parser_be32())));
-    send_message(peer, 's', 6);
+    struct tcp tcp = tcp_pair_of(AF_INET6, AF_INET6);
+    int k = kcm(SOCK_DGRAM);
+    fact("attach", "%s", result(attach(k, tcp.near, parser_be32())));
+    send_message(tcp.peer, 's', 6);
     fact("receive", "%s", drain(k));
     fact("send", "%s", result(send(k, "six", 3, 0)));
-    fact("peer", "%s", stream(peer));
+    fact("peer", "%s", stream(tcp.peer));
 }
 
 static void taken_away(void)

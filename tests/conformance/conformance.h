@@ -35,7 +35,7 @@ struct group {
 
 extern const struct group group_socket, group_options, group_attach, group_parser, group_cut, group_receive, group_send,
     group_queue, group_broken, group_transfer, group_ready, group_lower, group_steer, group_process, group_threads,
-    group_proc, group_bpf, group_posted;
+    group_proc, group_bpf, group_posted, group_fields;
 
 /* Which messages a socket of either type is to be tried with. */
 extern const int types[2]; /* SOCK_DGRAM, SOCK_SEQPACKET */
@@ -92,6 +92,7 @@ struct tcp {
 };
 struct tcp tcp_pair(void);                 /* over 127.0.0.1, without Nagle's delay, both ends non-blocking */
 struct tcp tcp_pair_with(int receive_buffer, int send_buffer);
+struct tcp tcp_pair_of(int near, int peer); /* between two families: with AF_INET6 and AF_INET near has a mapped address */
 int kcm(int type);
 int attach(int kcm_fd, int tcp_fd, int program);
 int unattach(int kcm_fd, int tcp_fd);

@@ -21,9 +21,9 @@
 enum { case_seconds = 12 };
 
 static const struct group *const groups[] = {
-    &group_socket, &group_options, &group_attach,  &group_parser,   &group_cut,   &group_receive,
-    &group_send,   &group_queue,   &group_broken,  &group_transfer, &group_ready, &group_lower,
-    &group_steer,  &group_process, &group_threads, &group_proc,     &group_bpf,   &group_posted,
+    &group_socket,  &group_options, &group_attach,   &group_parser, &group_cut,    &group_receive, &group_send,
+    &group_queue,   &group_broken,  &group_transfer, &group_ready,  &group_lower,  &group_steer,   &group_process,
+    &group_threads, &group_proc,    &group_bpf,      &group_posted, &group_fields,
 };
 
 char *program_path;

@@ -14,18 +14,33 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-struct tcp tcp_pair_with(int receive_buffer, int send_buffer)
+/* A listener of a family, and the address at which a socket of another one, or the same, reaches it. */
+static int listener_for(int near, int peer, int receive_buffer, struct sockaddr_storage *address, socklen_t *length)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    struct tcp pair;
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_ANY_INIT};
+    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in6 here6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int listener = socket(near, SOCK_STREAM, 0);
     if (receive_buffer)
         set_option(listener, SOL_SOCKET, SO_RCVBUF, receive_buffer);
-    if (bind(listener, (struct sockaddr *)&address, length) || listen(listener, 1) ||
-        getsockname(listener, (struct sockaddr *)&address, &length))
+    *length = near == AF_INET ? sizeof here : sizeof any;
+    if (bind(listener, near == AF_INET ? (void *)&here : (void *)&any, *length) || listen(listener, 1) ||
+        getsockname(listener, (struct sockaddr *)address, length))
         die("listen");
-    pair.peer = socket(AF_INET, SOCK_STREAM, 0);
+    in_port_t port = ((struct sockaddr_in *)address)->sin_port; /* in the same place in both families */
+    here.sin_port = here6.sin6_port = port;
+    *length = peer == AF_INET ? sizeof here : sizeof here6;
+    memcpy(address, peer == AF_INET ? (void *)&here : (void *)&here6, *length);
+    return listener;
+}
+
+static struct tcp connected(int near, int peer, int receive_buffer, int send_buffer)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    struct tcp pair;
+    int listener = listener_for(near, peer, receive_buffer, &address, &length);
+    pair.peer = socket(peer, SOCK_STREAM, 0);
     if (receive_buffer)
         set_option(pair.peer, SOL_SOCKET, SO_RCVBUF, receive_buffer);
     if (connect(pair.peer, (struct sockaddr *)&address, length))
@@ -42,6 +57,16 @@ struct tcp tcp_pair_with(int receive_buffer, int send_buffer)
         fcntl(ends[i], F_SETFL, O_RDWR | O_NONBLOCK);
     }
     return pair;
+}
+
+struct tcp tcp_pair_with(int receive_buffer, int send_buffer)
+{
+    return connected(AF_INET, AF_INET, receive_buffer, send_buffer);
+}
+
+struct tcp tcp_pair_of(int near, int peer)
+{
+    return connected(near, peer, 0, 0);
 }
 
 struct tcp tcp_pair(void)

@@ -31,7 +31,7 @@ fn the_program_compiles_without_warnings_and_prints_facts() -> Result<()> {
 const LANES: [&[&str]; 3] = [
     &["socket", "options", "attach", "parser", "cut", "receive"],
     &["send", "queue", "broken", "transfer", "lower", "steer"],
-    &["ready", "process", "threads", "proc", "bpf", "posted"],
+    &["ready", "process", "threads", "proc", "bpf", "posted", "fields"],
 ];
 
 #[test]

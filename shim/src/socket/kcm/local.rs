@@ -1,13 +1,14 @@
 //! This process's descriptors of a mux.
 
 use super::ears::Ears;
+use super::fields;
 use super::lower::{self, News};
 use super::stream::Stream;
 use crate::process;
 use crate::socket::file::OpenFile;
 use preloop_kcm::errno::Errno as CoreErrno;
 use preloop_kcm::id::{CsockId, PLACES, PsockId};
-use preloop_parsers::Program;
+use preloop_parsers::{Fields, Program};
 use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call};
@@ -43,6 +44,8 @@ struct Psock {
     file: Option<Counted<OpenFile>>,
     generation: u32,
     program: Arc<Program>,
+    /// What the program reads besides the bytes.
+    fields: Fields,
     parser: Vec<u8>,
     /// Errors posted on it that this process was told of.
     told: u32,
@@ -218,7 +221,8 @@ impl Local {
         (program, parser): Loaded,
     ) {
         let told = file.as_ref().map_or(0, |file| file.sock.posts.load(Ordering::Acquire));
-        self.psocks[usize::from(psock.0)] = Some(Psock { fd, file, generation, program, parser, told });
+        let fields = fields::of(fd, &program);
+        self.psocks[usize::from(psock.0)] = Some(Psock { fd, file, generation, program, fields, parser, told });
     }
 
     /// What another process needs of a psock: its TCP socket, and the bytes of its parser.
@@ -275,9 +279,9 @@ impl Local {
         self.psocks[usize::from(psock.0)].as_ref()
     }
 
-    /// The program of a psock.
-    pub fn program(&self, psock: PsockId) -> Option<&Program> {
-        Some(&self.psock(psock)?.program)
+    /// The program of a psock, and what it reads besides the bytes.
+    pub fn program(&self, psock: PsockId) -> Option<(&Program, &Fields)> {
+        self.psock(psock).map(|psock| (&*psock.program, &psock.fields))
     }
 
     /// A psock's TCP socket.

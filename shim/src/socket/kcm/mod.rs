@@ -43,6 +43,7 @@
 pub mod csock;
 mod ears;
 pub mod entered;
+mod fields;
 pub mod fork;
 mod local;
 pub mod lower;

@@ -6,7 +6,7 @@ use preloop_kcm::errno::Errno as CoreErrno;
 use preloop_kcm::id::PsockId;
 use preloop_kcm::outside::Tcp;
 use preloop_kcm::straight::Source;
-use preloop_parsers::{Fields, Verdict};
+use preloop_parsers::Verdict;
 use preloop_shm::copy::Buffers;
 use preloop_sys::probe::Access;
 use preloop_sys::{Errno, call};
@@ -82,8 +82,8 @@ impl Tcp for Local {
     }
 
     fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32 {
-        let Some(program) = self.program(psock) else { return 0 };
-        match Verdict::of(program.run(bytes, &Fields::ZERO)) {
+        let Some((program, fields)) = self.program(psock) else { return 0 };
+        match Verdict::of(program.run(bytes, fields)) {
             Verdict::NeedMore => 0,
             Verdict::Length(length) => i32::try_from(length).unwrap_or(i32::MAX),
             Verdict::Error(error) => 0i32.wrapping_sub_unsigned(error),
