@@ -11,7 +11,7 @@ use crate::{stats, streams};
 use core::net::SocketAddr;
 use preloop_shm::counted::Counted;
 use preloop_sys::addr::RawAddr;
-use preloop_sys::{Errno, Fd, call, clock, tcp};
+use preloop_sys::{Errno, Fd, addr, call, clock, tcp};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::Ordering;
@@ -52,7 +52,7 @@ pub fn listens(fd: Fd) {
 /// kernel is asked whether it has the other end too: the host has several addresses, and may have made one up.
 fn is_local(fd: Fd, peer: SocketAddr) -> bool {
     policy::address_is_local(peer.ip())
-        || call::local_addr(fd).is_some_and(|local| {
+        || addr::local(fd).is_some_and(|local| {
             policy::addresses_are_local(local, peer)
                 || (!process::is_confined()
                     && process::find_end(peer, local).is_some_and(|end| end.state != tcp::state::LISTEN))
@@ -60,7 +60,7 @@ fn is_local(fd: Fd, peer: SocketAddr) -> bool {
 }
 
 fn becomes_connection(file: &OpenFile, fd: Fd, peer: SocketAddr) {
-    stats::begins(file.sock, file.is_active(), || Some((call::local_addr(fd)?, peer)));
+    stats::begins(file.sock, file.is_active(), || Some((addr::local(fd)?, peer)));
     file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
     file.sock.began_at.store(clock::now(), Ordering::Relaxed);
     if process::is_confined() {
@@ -96,7 +96,7 @@ pub fn accepted(listener: Fd, fd: Fd, from: &RawAddr, flags: i32) {
         file.sock.low_water.store(listener.low_water.load(Ordering::Relaxed), Ordering::Relaxed);
         if listener.phase() == phase::TCP {
             file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
-            stats::begins(file.sock, false, || Some((call::local_addr(fd)?, peer)));
+            stats::begins(file.sock, false, || Some((addr::local(fd)?, peer)));
             return file.sock.decline(Decline::OPTION);
         }
     }
@@ -112,7 +112,7 @@ pub fn attached(fd: Fd) -> Option<Counted<OpenFile>> {
     let nonblocking = call::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK != 0);
     let file = OpenFile::enter_any(fd, if nonblocking { flag::NONBLOCK } else { 0 })?;
     file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
-    stats::begins(file.sock, false, || Some((call::local_addr(fd)?, call::peer_addr(fd)?)));
+    stats::begins(file.sock, false, || Some((addr::local(fd)?, addr::peer(fd)?)));
     file.sock.decline(Decline::OPTION);
     let mut all = vec![fd];
     if fdtable::has_hint(fd, hint::COPIED) {

@@ -27,7 +27,7 @@ use crate::{stats, streams};
 use preloop_shm::lock::Held;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
 use preloop_sys::unix::{self, Inner};
-use preloop_sys::{Errno, Fd, call, clock, tcp};
+use preloop_sys::{Errno, Fd, addr, call, clock, tcp};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::listing::mode;
 use preloop_uapi::sync::Ordering;
@@ -104,7 +104,7 @@ fn age(sock: &Sock) -> u64 {
 }
 
 fn addresses(fd: Fd) -> Option<(core::net::SocketAddr, core::net::SocketAddr)> {
-    Some((call::local_addr(fd)?, call::peer_addr(fd)?))
+    Some((addr::local(fd)?, addr::peer(fd)?))
 }
 
 fn propose(file: &OpenFile, fd: Fd, sends: bool) {

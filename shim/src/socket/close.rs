@@ -11,7 +11,7 @@ use crate::socket::kcm::share;
 use crate::socket::sock::{flag, phase};
 use crate::socket::tx;
 use crate::stats;
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, addr, call};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::ring::shut;
 use preloop_uapi::sync::Ordering;
@@ -44,7 +44,7 @@ pub fn shutdown(file: &OpenFile, fd: Fd, how: i32) -> Result<Shutdown, Errno> {
     if !(libc::SHUT_RD..=libc::SHUT_RDWR).contains(&how) {
         return Ok(Shutdown::Kernel);
     }
-    if call::peer_addr(fd).is_none() {
+    if addr::peer(fd).is_none() {
         return Err(Errno::ENOTCONN);
     }
     let mut answer = Shutdown::Done;

@@ -11,7 +11,7 @@ use crate::socket::tx;
 use crate::socket::wait::{self, Deadline, Sleeper};
 use preloop_shm::counted::Counted;
 use preloop_sys::sleep::{self, SignalMask};
-use preloop_sys::{Errno, Fd, call, clock};
+use preloop_sys::{Errno, Fd, clock, event};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
@@ -116,7 +116,7 @@ pub fn look_at_moved(file: &OpenFile, link: &Link) -> View {
     }
     if sock.has(flag::ERROR) {
         // The error is told once, the hang-up for ever: only the kernel knows which is left.
-        view.bits |= call::poll_now(file.fd(), 0) as u16 as u32 & ALWAYS;
+        view.bits |= event::poll_now(file.fd(), 0) as u16 as u32 & ALWAYS;
     }
     view
 }

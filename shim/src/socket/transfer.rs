@@ -10,7 +10,7 @@ use preloop_shm::copy::{Ring, Store};
 use preloop_shm::counted::Counted;
 use preloop_smc::ring::Span;
 use preloop_sys::sleep::{self, SignalMask};
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, call, event};
 use preloop_uapi::decline::Decline;
 
 /// A file or pipe that is sent from. The kernel reads it straight into the ring.
@@ -89,7 +89,7 @@ pub fn splice_in(
             if let Err(errno) = sleep::poll(&mut entry, None, SignalMask::NONE, &mut || {}) {
                 return Answer::Ours(Err(errno));
             }
-        } else if may_move && call::poll_now(pipe, libc::POLLIN) == 0 {
+        } else if may_move && event::poll_now(pipe, libc::POLLIN) == 0 {
             return Answer::Ours(Err(Errno::EAGAIN));
         }
         // One read of the pipe: a second one could find it empty.
@@ -141,7 +141,7 @@ fn to_pipe(ring: &Ring, span: Span, pipe: Fd, nonblocking: bool) -> Drained {
         let mut at = 0;
         while at < len {
             // A pipe with POLLOUT has room for a page.
-            if call::poll_now(pipe, libc::POLLOUT) & libc::POLLOUT == 0 {
+            if event::poll_now(pipe, libc::POLLOUT) & libc::POLLOUT == 0 {
                 return if written > 0 || nonblocking { Drained::Bytes(written) } else { Drained::Full };
             }
             match ring.drain_to_file(offset + at, (len - at).min(4096), pipe) {

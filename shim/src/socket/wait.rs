@@ -12,7 +12,7 @@ use crate::socket::kcm::lower;
 use crate::socket::link::Link;
 use crate::socket::sock::flag;
 use preloop_shm::counted::Counted;
-use preloop_sys::{Errno, Fd, call, clock, sleep};
+use preloop_sys::{Errno, Fd, call, clock, event, sleep};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
@@ -266,5 +266,5 @@ pub fn look_at_kernel(file: &OpenFile, fd: Fd) {
         return;
     }
     file.sock.looked_at.store(now, Ordering::Relaxed);
-    note(file, call::poll_now(fd, libc::POLLRDHUP));
+    note(file, event::poll_now(fd, libc::POLLRDHUP));
 }

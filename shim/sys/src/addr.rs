@@ -1,5 +1,7 @@
 //! Socket addresses between the kernel's bytes and Rust's types.
 
+use crate::Fd;
+use crate::call::raw;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Room for any socket address, as the kernel fills it.
@@ -105,4 +107,18 @@ impl Default for RawAddr {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// `getsockname(2)`.
+pub fn local(fd: Fd) -> Option<SocketAddr> {
+    let mut addr = RawAddr::new();
+    raw!(getsockname, fd, &raw mut addr.storage, &raw mut addr.len).ok()?;
+    addr.inet()
+}
+
+/// `getpeername(2)`.
+pub fn peer(fd: Fd) -> Option<SocketAddr> {
+    let mut addr = RawAddr::new();
+    raw!(getpeername, fd, &raw mut addr.storage, &raw mut addr.len).ok()?;
+    addr.inet()
 }

@@ -2,7 +2,6 @@
 
 use crate::{Errno, Fd};
 use core::ffi::c_int;
-use syscalls::{Sysno, syscall};
 
 /// What a system call answers.
 pub type Answer = Result<usize, Errno>;
@@ -10,9 +9,10 @@ pub type Answer = Result<usize, Errno>;
 macro_rules! raw {
     ($number:ident $(, $arg:expr)*) => {
         // SAFETY: the arguments are plain numbers or pointers that the enclosing function vouches for.
-        unsafe { syscall!(Sysno::$number $(, $arg)*) }
+        unsafe { syscalls::syscall!(syscalls::Sysno::$number $(, $arg)*) }
     };
 }
+pub(crate) use raw;
 
 /// `recvmsg(2)` into memory that the caller vouches for.
 ///
@@ -178,23 +178,6 @@ pub fn close(fd: Fd) {
     let _ = raw!(close, fd);
 }
 
-/// `poll(2)` without waiting: the events of one descriptor.
-pub fn poll_now(fd: Fd, events: i16) -> i16 {
-    let mut entry = libc::pollfd { fd, events, revents: 0 };
-    match raw!(poll, &raw mut entry, 1, 0) {
-        Ok(_) => entry.revents,
-        Err(_) => 0,
-    }
-}
-
-/// Waits until a descriptor polls as ready, or so many nanoseconds have passed.
-pub fn poll_for(fd: Fd, events: i16, nanoseconds: u64) {
-    let mut entry = libc::pollfd { fd, events, revents: 0 };
-    let (sec, nsec) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
-    let time = libc::timespec { tv_sec: sec as libc::time_t, tv_nsec: nsec as libc::c_long };
-    let _ = raw!(ppoll, &raw mut entry, 1, &raw const time, 0, 8);
-}
-
 /// `splice(2)` without waiting.
 pub fn splice(from: Fd, to: Fd, len: usize) -> Answer {
     raw!(splice, from, 0, to, 0, len, libc::SPLICE_F_NONBLOCK)
@@ -299,26 +282,6 @@ pub fn shutdown(fd: Fd, how: c_int) -> Result<(), Errno> {
     raw!(shutdown, fd, how).map(drop)
 }
 
-/// `epoll_ctl(2)`; `event` is ignored by EPOLL_CTL_DEL.
-pub fn epoll_ctl(set: Fd, op: c_int, fd: Fd, events: u32, data: u64) -> Result<(), Errno> {
-    let mut event = libc::epoll_event { events, u64: data };
-    raw!(epoll_ctl, set, op, fd, &raw mut event).map(drop)
-}
-
-/// `getsockname(2)`.
-pub fn local_addr(fd: Fd) -> Option<core::net::SocketAddr> {
-    let mut addr = crate::addr::RawAddr::new();
-    raw!(getsockname, fd, &raw mut addr.storage, &raw mut addr.len).ok()?;
-    addr.inet()
-}
-
-/// `getpeername(2)`.
-pub fn peer_addr(fd: Fd) -> Option<core::net::SocketAddr> {
-    let mut addr = crate::addr::RawAddr::new();
-    raw!(getpeername, fd, &raw mut addr.storage, &raw mut addr.len).ok()?;
-    addr.inet()
-}
-
 /// Moves a descriptor of the library's own out of the way of the program's: up to three quarters of the soft limit,
 /// close-on-exec. Keeps it where it is when there is no room.
 pub fn move_high(fd: Fd) -> Fd {
@@ -384,46 +347,6 @@ pub fn send_parts(socket: Fd, parts: &[&[u8]], flags: c_int) -> Answer {
     message.msg_iov = iov.as_mut_ptr();
     message.msg_iovlen = count;
     raw!(sendmsg, socket, &raw const message, flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-}
-
-/// `epoll_create1(2)`, close-on-exec.
-///
-/// # Errors
-/// EMFILE and its like.
-pub fn epoll_create() -> Result<Fd, Errno> {
-    raw!(epoll_create1, libc::EPOLL_CLOEXEC).map(|fd| fd as Fd)
-}
-
-/// `epoll_wait(2)` for so many milliseconds, -1 for ever. No cancellation point.
-///
-/// # Errors
-/// EINTR.
-pub fn epoll_wait(set: Fd, events: &mut [libc::epoll_event], milliseconds: c_int) -> Answer {
-    raw!(epoll_pwait, set, events.as_mut_ptr(), events.len(), milliseconds, 0, 8)
-}
-
-/// `eventfd(2)`, close-on-exec and not waiting.
-///
-/// # Errors
-/// EMFILE and its like.
-pub fn eventfd() -> Result<Fd, Errno> {
-    raw!(eventfd2, 0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).map(|fd| fd as Fd)
-}
-
-/// A timer descriptor of CLOCK_MONOTONIC, close-on-exec and not waiting.
-///
-/// # Errors
-/// EMFILE and its like.
-pub fn timer() -> Result<Fd, Errno> {
-    raw!(timerfd_create, libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK).map(|fd| fd as Fd)
-}
-
-/// Sets a timer to a point of CLOCK_MONOTONIC, in nanoseconds; 0 stops it.
-pub fn set_timer(timer: Fd, at: u64) {
-    let value = libc::timespec { tv_sec: (at / 1_000_000_000) as i64, tv_nsec: (at % 1_000_000_000) as i64 };
-    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let setting = libc::itimerspec { it_interval: never, it_value: value };
-    let _ = raw!(timerfd_settime, timer, libc::TFD_TIMER_ABSTIME, &raw const setting, 0);
 }
 
 /// Opens what a descriptor stands for anew, for reading, from its start.

@@ -11,6 +11,7 @@ pub mod cancel;
 pub mod clock;
 pub mod diag;
 pub mod errno;
+pub mod event;
 pub mod memory;
 pub mod probe;
 pub mod process;

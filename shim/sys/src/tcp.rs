@@ -2,7 +2,7 @@
 //!
 //! The counts are taken from the kernel and not kept by the library because bytes also pass where no hook sees them.
 
-use crate::{Errno, Fd, call};
+use crate::{Errno, Fd, call, event};
 use syscalls::{Sysno, syscall};
 
 /// TCP states as `tcpi_state` numbers them (`include/net/tcp_states.h`).
@@ -104,7 +104,7 @@ pub fn read_position(fd: Fd) -> Option<u64> {
         _ => return None,
     };
     let position = info.tcpi_bytes_received.checked_sub(queued + fins)?;
-    (call::poll_now(fd, libc::POLLPRI) & libc::POLLPRI == 0).then_some(position)
+    (event::poll_now(fd, libc::POLLPRI) & libc::POLLPRI == 0).then_some(position)
 }
 
 /// How far the stream was written, in bytes since some fixed place of it, while nobody writes: what was acknowledged and

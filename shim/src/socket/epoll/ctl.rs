@@ -9,7 +9,7 @@ use crate::socket::file::{OpenFile, Watcher};
 use crate::socket::poll::look;
 use crate::socket::sock::phase;
 use preloop_shm::counted::Counted;
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, call, event};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::Ordering;
@@ -85,7 +85,7 @@ impl Set {
         entry.asked = entry.wish(view);
         self.becomes_active(&state);
         // Under the set's lock: an event that fires at once finds the entry.
-        call::epoll_ctl(self.fd(), libc::EPOLL_CTL_ADD, fd, entry.asked, tagged(id))?;
+        event::epoll_ctl(self.fd(), libc::EPOLL_CTL_ADD, fd, entry.asked, tagged(id))?;
         self.enter(&mut state, id, entry);
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Set {
         // comes again when its entry is modified, if only into what it was.
         let has_part = entry.is_edge() && (view.kernel_in || view.kernel_out);
         if wish != entry.asked || has_part || events & libc::EPOLLONESHOT as u32 != 0 {
-            if let Err(errno) = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_MOD, entry.registered, wish, tagged(id)) {
+            if let Err(errno) = event::epoll_ctl(self.fd(), libc::EPOLL_CTL_MOD, entry.registered, wish, tagged(id)) {
                 entry.events = before;
                 return Err(errno);
             }
@@ -192,7 +192,7 @@ impl Set {
         let Some(entry) = state.remove(id) else { return Err(Errno::ENOENT) };
         drop(state);
         entry.file.unwatch_set(self, id);
-        call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0)
+        event::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0)
     }
 }
 
@@ -243,7 +243,7 @@ pub fn forget_file(file: &OpenFile, last: bool) {
         // A KCM mux goes on with the socket, too.
         let alone = (!last || file.is_attached()) && !set.shared.load(Ordering::Acquire);
         if let Some(entry) = removed.filter(|entry| alone || entry.parked) {
-            let _ = call::epoll_ctl(set.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
+            let _ = event::epoll_ctl(set.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
         }
     }
 }
@@ -255,10 +255,10 @@ pub fn forget_number(file: &OpenFile, fd: Fd, other: Fd) {
     for (set, id) in entries_of(file) {
         let mut state = set.state();
         let Some(entry) = state.entries.get_mut(&id).filter(|entry| entry.registered == fd) else { continue };
-        let _ = call::epoll_ctl(set.fd(), libc::EPOLL_CTL_DEL, fd, 0, 0);
+        let _ = event::epoll_ctl(set.fd(), libc::EPOLL_CTL_DEL, fd, 0, 0);
         entry.registered = other;
         let goes =
-            entry.parked || call::epoll_ctl(set.fd(), libc::EPOLL_CTL_ADD, other, entry.asked, tagged(id)).is_err();
+            entry.parked || event::epoll_ctl(set.fd(), libc::EPOLL_CTL_ADD, other, entry.asked, tagged(id)).is_err();
         if goes {
             let removed = state.remove(id);
             drop(state);

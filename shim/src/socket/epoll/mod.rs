@@ -22,7 +22,7 @@ use crate::socket::sock::phase;
 use members::Member;
 use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, Fd, call, process as system};
+use preloop_sys::{Errno, Fd, call, event, process as system};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -293,7 +293,7 @@ impl State {
         }
         let bell = Bell::new()?;
         let entry = self.number();
-        call::epoll_ctl(set, libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN as u32, tagged(entry))?;
+        event::epoll_ctl(set, libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN as u32, tagged(entry))?;
         self.bell_entry = entry;
         self.bell = Some(Arc::new(bell));
         // In a forked child there are entries already.

@@ -6,7 +6,7 @@ use crate::socket::sock::phase;
 use crate::socket::wait::{self as waiting, Deadline};
 use libc::epoll_event;
 use preloop_sys::sleep::{self, SignalMask};
-use preloop_sys::{Errno, Fd, call, clock};
+use preloop_sys::{Errno, Fd, clock, event};
 use std::sync::MutexGuard;
 
 /// Answers from the rings after which the kernel is asked too, and nanoseconds after which it is: so that no other
@@ -173,7 +173,7 @@ impl Set {
         let Some(entry) = state.entries.get_mut(&id) else { return };
         if entry.parked {
             // Its end came while the program does not want to know: now it leaves the kernel's set too.
-            let _ = call::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
+            let _ = event::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, entry.registered, 0, 0);
             if let Some(entry) = state.remove(id) {
                 entry.file.unwatch_set(self, id);
             }
@@ -186,7 +186,7 @@ impl Set {
         let mut bits = bits;
         if entry.is_exclusive() && entry.file.sock.rx_in_ring() && bits & IN != 0 {
             // It was asked in place of RDHUP, perhaps before the last byte over TCP was read.
-            let end = call::poll_now(entry.registered, libc::POLLRDHUP) as u16 as u32;
+            let end = event::poll_now(entry.registered, libc::POLLRDHUP) as u16 as u32;
             bits = bits & !IN | end & RDHUP;
         }
         if entry.file.sock.phase() == phase::SMC {
@@ -244,9 +244,9 @@ impl super::Entry {
         let exclusive = self.is_exclusive();
         let op = if exclusive { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
         if exclusive {
-            let _ = call::epoll_ctl(set, libc::EPOLL_CTL_DEL, self.registered, 0, 0);
+            let _ = event::epoll_ctl(set, libc::EPOLL_CTL_DEL, self.registered, 0, 0);
         }
-        if call::epoll_ctl(set, op, self.registered, wish, tagged(id)).is_ok() {
+        if event::epoll_ctl(set, op, self.registered, wish, tagged(id)).is_ok() {
             self.asked = wish;
         }
     }

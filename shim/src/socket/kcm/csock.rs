@@ -15,7 +15,7 @@ use preloop_kcm::members::Options;
 use preloop_kcm::outside::Region;
 use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, call, event};
 use preloop_uapi::kcm::KCMPROTO_CONNECTED;
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
@@ -162,7 +162,7 @@ pub fn let_go(entered: &mut Entered<'_>, csock: CsockId) {
 
 /// Whether nobody has the other end of a pair any more.
 pub fn has_hung_up(end: Fd) -> bool {
-    call::poll_now(end, 0) & libc::POLLHUP != 0
+    event::poll_now(end, 0) & libc::POLLHUP != 0
 }
 
 impl KcmSock {

@@ -9,7 +9,7 @@ use crate::socket::group::Group;
 use crate::socket::link::Link;
 use preloop_kcm::Set;
 use preloop_kcm::id::PsockId;
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, event};
 use preloop_uapi::group::waiter::WANTS_READY;
 use preloop_uapi::sync::{Ordering, fence};
 use rustc_hash::FxHashMap;
@@ -54,7 +54,7 @@ impl Ears {
             Some(bell) => bell,
             none => {
                 let bell = Bell::new()?;
-                call::epoll_ctl(set, libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN as u32, Source::Bell.to_bits())?;
+                event::epoll_ctl(set, libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN as u32, Source::Bell.to_bits())?;
                 bell.fall_asleep();
                 none.insert(bell)
             }

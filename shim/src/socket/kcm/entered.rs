@@ -16,7 +16,7 @@ use preloop_kcm::pull::{Caller, NoSink, Sink};
 use preloop_kcm::{MuxState, Set, Work};
 use preloop_shm::mux::{Locked, MuxRegions};
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, Fd, call, clock};
+use preloop_sys::{Errno, Fd, clock, event};
 use preloop_uapi::sync::Ordering;
 use std::sync::{Arc, MutexGuard};
 
@@ -149,7 +149,7 @@ impl Entered<'_> {
         let unread = self.state().unread();
         self.hear(csock, sink);
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
-        let count = call::epoll_wait(self.local.set, &mut events, 0).unwrap_or(0);
+        let count = event::epoll_wait(self.local.set, &mut events, 0).unwrap_or(0);
         if csock.is_some() {
             self.mux.readers.asked(clock::now());
         }

@@ -6,7 +6,7 @@
 use crate::policy;
 use libc::{SO_BINDTOIFINDEX, SO_INCOMING_NAPI_ID, SOL_SOCKET};
 use preloop_parsers::{Fields, Program};
-use preloop_sys::{Fd, call};
+use preloop_sys::{Fd, addr, call};
 
 /// The index of `lo` (`LOOPBACK_IFINDEX`), the same in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -16,11 +16,11 @@ pub fn of(tcp: Fd, program: &Program) -> Fields {
     if !program.reads_fields() {
         return Fields::ZERO;
     }
-    let Some(local) = call::local_addr(tcp) else { return Fields::ZERO };
+    let Some(local) = addr::local(tcp) else { return Fields::ZERO };
     let is_ipv4 = local.ip().to_canonical().is_ipv4();
     let protocol = if is_ipv4 { libc::ETH_P_IP } else { libc::ETH_P_IPV6 };
     // A connection that is still to come through does not tell its other end.
-    let is_local = match call::peer_addr(tcp) {
+    let is_local = match addr::peer(tcp) {
         Some(peer) => policy::addresses_are_local(local, peer),
         None => policy::address_is_local(local.ip()),
     };

@@ -11,7 +11,7 @@ use preloop_kcm::id::{CsockId, PLACES, PsockId};
 use preloop_parsers::{Fields, Program};
 use preloop_shm::counted::Counted;
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, call, event};
 use preloop_uapi::mux::{CsockEntry, PsockEntry};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ pub struct Local {
 }
 
 fn make_set() -> Result<Fd, Errno> {
-    Ok(process::adopt(Inner::from_raw(call::epoll_create()?).move_high()))
+    Ok(process::adopt(Inner::from_raw(event::epoll_create()?).move_high()))
 }
 
 impl Local {
@@ -131,7 +131,7 @@ impl Local {
     /// # Errors
     /// ENOMEM, ENOSPC.
     pub fn watch(&self, fd: Fd, events: u32, what: u64) -> Result<(), Errno> {
-        call::epoll_ctl(self.set, libc::EPOLL_CTL_ADD, fd, events, what)
+        event::epoll_ctl(self.set, libc::EPOLL_CTL_ADD, fd, events, what)
     }
 
     /// Makes the set have something at `at` (CLOCK_MONOTONIC nanoseconds, 0 for never), as what it is known there.
@@ -140,11 +140,11 @@ impl Local {
             return;
         }
         if self.timer < 0 {
-            let Ok(timer) = call::timer() else { return };
+            let Ok(timer) = event::timer() else { return };
             self.timer = process::adopt(Inner::from_raw(timer).move_high());
             let _ = self.watch(self.timer, (libc::EPOLLIN | libc::EPOLLET) as u32, what);
         }
-        call::set_timer(self.timer, at);
+        event::set_timer(self.timer, at);
         self.armed = at;
     }
 
@@ -205,7 +205,7 @@ impl Local {
     pub fn forget_ends(&mut self, csock: CsockId) {
         if let Some(Csock { ends, .. }) = self.csocks[usize::from(csock.0)].take() {
             // Siblings may keep the far end open: closing alone would leave it in the set.
-            let _ = call::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, ends.far, 0, 0);
+            let _ = event::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, ends.far, 0, 0);
             process::disown(ends.own);
             process::disown(ends.far);
         }
@@ -234,7 +234,7 @@ impl Local {
     pub fn forget_psock(&mut self, psock: PsockId, news: &mut News) {
         if let Some(gone) = self.psocks[usize::from(psock.0)].take() {
             // Siblings may keep the socket open: closing alone would leave it in the set.
-            let _ = call::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, gone.fd, 0, 0);
+            let _ = event::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, gone.fd, 0, 0);
             match gone.stream().moved() {
                 Some(connection) => {
                     self.ears.part(connection);

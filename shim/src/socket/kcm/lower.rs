@@ -24,7 +24,7 @@ use crate::socket::poll::{IN, OUT, RDHUP, View, look_at_moved};
 use crate::socket::{clc, close, epoll};
 use preloop_kcm::pull::NoSink;
 use preloop_shm::counted::Counted;
-use preloop_sys::{Errno, Fd, call, process as system, tcp};
+use preloop_sys::{Errno, Fd, call, event, process as system, tcp};
 use preloop_uapi::sync::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -113,10 +113,10 @@ pub fn after_fork() {
 pub fn seen(stream: Stream<'_>, bits: u32) -> u32 {
     if let Some((file, link)) = stream.moved() {
         let view = look_at_moved(file, link);
-        let kernel = if view.kernel_in { u32::from(call::poll_now(stream.fd(), libc::POLLRDHUP) as u16) } else { 0 };
+        let kernel = if view.kernel_in { u32::from(event::poll_now(stream.fd(), libc::POLLRDHUP) as u16) } else { 0 };
         return (view.report(CHANGES, kernel) & CHANGES) << 8;
     }
-    let bits = bits | u32::from(call::poll_now(stream.fd(), libc::POLLRDHUP) as u16);
+    let bits = bits | u32::from(event::poll_now(stream.fd(), libc::POLLRDHUP) as u16);
     (bits & CHANGES) << 8 | u32::from(tcp::state_of(stream.fd()).unwrap_or(tcp::state::CLOSE))
 }
 
@@ -149,7 +149,7 @@ pub fn catch_up(file: &OpenFile) {
 pub fn view(file: &OpenFile, below: View) -> View {
     const ALL: u32 = IN | OUT | RDHUP;
     let asks = below.kernel_in || below.kernel_out;
-    let kernel = if asks { u32::from(call::poll_now(file.fd(), ALL as i16) as u16) } else { 0 };
+    let kernel = if asks { u32::from(event::poll_now(file.fd(), ALL as i16) as u16) } else { 0 };
     let mut bits = below.report(ALL, kernel);
     if file.sock.posted.load(Ordering::Acquire) != 0 {
         bits |= libc::POLLERR as u32;

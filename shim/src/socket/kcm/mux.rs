@@ -15,7 +15,7 @@ use preloop_kcm::id::{CsockId, PsockId};
 use preloop_kcm::stats::{MuxStats, PsockStats};
 use preloop_shm::mux::{Locked, MuxMemory};
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, call, event};
 use preloop_uapi::mux::{CsockEntry, MuxHeader, PLACES, PsockEntry};
 use preloop_uapi::sync::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -45,7 +45,7 @@ impl Mux {
     /// EMFILE, ENOMEM and their like.
     pub fn make() -> Result<Arc<Self>, Errno> {
         let (memory, memfd) = MuxMemory::create()?;
-        let kick = Inner::from_raw(call::eventfd()?).move_high();
+        let kick = Inner::from_raw(event::eventfd()?).move_high();
         Self::with(memory, memfd, kick, OnceLock::new())
     }
 

@@ -9,7 +9,7 @@ use super::registry;
 use crate::process;
 use core::cell::Cell;
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, Fd, call, clock, process as sys};
+use preloop_sys::{Errno, Fd, clock, event, process as sys};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The epoll set that the pump of this process sleeps in: the sets of all muxes. It belongs to the process of this number.
@@ -40,13 +40,13 @@ pub fn hold<R>(during: impl FnOnce() -> R) -> R {
 pub fn start(mux: &Arc<Mux>, local: &Local) -> Result<(), Errno> {
     let mut pump = PUMP.lock().unwrap_or_else(|e| e.into_inner());
     if pump.pid != process::pid() {
-        let set = Inner::from_raw(call::epoll_create()?).move_high();
+        let set = Inner::from_raw(event::epoll_create()?).move_high();
         let fd = set.fd();
         sys::spawn("preloop-kcm", STACK, move || run(fd))?;
         process::disown(core::mem::replace(&mut pump.set, process::adopt(set)));
         pump.pid = process::pid();
     }
-    match call::epoll_ctl(pump.set, libc::EPOLL_CTL_ADD, local.set, libc::EPOLLIN as u32, mux.number()) {
+    match event::epoll_ctl(pump.set, libc::EPOLL_CTL_ADD, local.set, libc::EPOLLIN as u32, mux.number()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(error) => Err(error),
     }
@@ -90,7 +90,7 @@ pub fn rest() -> Option<Rest> {
 pub fn stop(local: &Local) {
     let pump = PUMP.lock().unwrap_or_else(|e| e.into_inner());
     if pump.pid == process::pid() {
-        let _ = call::epoll_ctl(pump.set, libc::EPOLL_CTL_DEL, local.set, 0, 0);
+        let _ = event::epoll_ctl(pump.set, libc::EPOLL_CTL_DEL, local.set, 0, 0);
     }
 }
 
@@ -101,7 +101,7 @@ pub fn hear(mux: &Mux, local: &Local) {
 
 fn listen(mux: &Mux, set: Fd, events: u32) {
     let pump = PUMP.lock().unwrap_or_else(|e| e.into_inner());
-    let _ = call::epoll_ctl(pump.set, libc::EPOLL_CTL_MOD, set, events, mux.number());
+    let _ = event::epoll_ctl(pump.set, libc::EPOLL_CTL_MOD, set, events, mux.number());
 }
 
 /// A mux whose readers are on their own, and how often they had asked its set when it was last looked at.
@@ -150,9 +150,9 @@ fn run(set: Fd) {
     loop {
         let is_idle = on_their_own.is_empty();
         if !is_idle {
-            call::poll_for(set, libc::POLLIN, look_at.saturating_sub(clock::now()));
+            event::poll_for(set, libc::POLLIN, look_at.saturating_sub(clock::now()));
         }
-        let count = match call::epoll_wait(set, &mut events, if is_idle { -1 } else { 0 }) {
+        let count = match event::epoll_wait(set, &mut events, if is_idle { -1 } else { 0 }) {
             Ok(count) => count,
             Err(Errno::EINTR) => continue,
             Err(_) => return,

@@ -9,7 +9,7 @@ use preloop_kcm::errno::EIO;
 use preloop_shm::copy::lend;
 use preloop_sys::cancel::Uncancellable;
 use preloop_sys::sleep::{self, SignalMask};
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, call, event};
 
 /// Bytes of a file that are sent at a time, as parts of one message.
 const CHUNK: usize = 1 << 20;
@@ -66,7 +66,7 @@ pub fn splice_in(mut sock: Sock, pipe: Fd, len: usize, flags: u32) -> Result<usi
     let there = loop {
         sock = wait_for(sock, pipe, POLLIN, flags)?;
         match call::int_ioctl(pipe, libc::FIONREAD)?.max(0) as usize {
-            0 if call::poll_now(pipe, 0) & POLLHUP != 0 => return Ok(0),
+            0 if event::poll_now(pipe, 0) & POLLHUP != 0 => return Ok(0),
             0 => {}
             there => break there.min(len).min(PIPE),
         }
@@ -101,7 +101,7 @@ pub fn splice_out(sock: Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize,
     // The pipe may have filled meanwhile: then the call waits, for the message is taken.
     let mut done = 0;
     while done < got {
-        if call::poll_now(pipe, POLLOUT) == 0 {
+        if event::poll_now(pipe, POLLOUT) == 0 {
             poll(pipe, POLLOUT, &mut || {})?;
         }
         done += call::write(pipe, &bytes[done..got])?;
@@ -132,7 +132,7 @@ fn receive_one(sock: Sock, bytes: &mut [u8], flags: i32) -> Result<usize, Errno>
 
 /// Waits until a pipe can be read or written.
 fn wait_for(sock: Sock, pipe: Fd, events: i16, flags: u32) -> Result<Sock, Errno> {
-    if call::poll_now(pipe, events) != 0 {
+    if event::poll_now(pipe, events) != 0 {
         return Ok(sock);
     }
     let nonblocking = call::status_flags(pipe).is_ok_and(|flags| flags & libc::O_NONBLOCK != 0);

@@ -16,7 +16,7 @@ use preloop_shm::arena::Slot;
 use preloop_shm::counted::Counted;
 use preloop_sys::cancel::Uncancellable;
 use preloop_sys::unix::{self, FDS_MAX, Inner};
-use preloop_sys::{Errno, Fd, call, clock, process as system, sleep};
+use preloop_sys::{Errno, Fd, addr, call, clock, process as system, sleep};
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
@@ -174,7 +174,7 @@ fn is_here(tcp: Fd) -> bool {
         return its == own;
     }
     // An old kernel, which finds sockets of this namespace alone.
-    let ends = call::local_addr(tcp).zip(call::peer_addr(tcp));
+    let ends = addr::local(tcp).zip(addr::peer(tcp));
     let found = ends.and_then(|(local, peer)| process::find_end(local, peer));
     found.is_some_and(|end| call::cookie(tcp) == Ok(end.cookie))
 }

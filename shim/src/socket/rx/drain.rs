@@ -11,7 +11,7 @@ use preloop_shm::copy::Ring;
 use preloop_shm::counted::Counted;
 use preloop_smc::ring::{Broken, Span};
 use preloop_sys::sleep::{self, SignalMask};
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, event};
 use preloop_uapi::sync::Ordering;
 
 /// What became of ring bytes that were handed to a file.
@@ -74,7 +74,7 @@ pub fn drain_to(
             drop(held);
             drains.finish();
             match drained {
-                Err(Errno::EAGAIN) if patient && call::poll_now(fd, libc::POLLIN) != 0 => {
+                Err(Errno::EAGAIN) if patient && event::poll_now(fd, libc::POLLIN) != 0 => {
                     // Not for want of bytes.
                     wait_for_pipe(to)?;
                     continue;

@@ -9,7 +9,7 @@ use crate::socket::tx::{self, broken, note_cpu};
 use crate::socket::wait;
 use preloop_shm::copy::Buffers;
 use preloop_smc::ring::Broken;
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, call, event};
 use preloop_uapi::sync::Ordering;
 
 pub(super) fn take_from_ring(
@@ -143,7 +143,7 @@ pub fn readable(file: &OpenFile, link: &Link) -> Option<Readable> {
     }
     if link.peer_closed() && !sock.has(flag::FIN) {
         // The FIN is there or under way: whoever hears of the last bytes hears of the end with them, as on TCP.
-        wait::note(file, call::poll_now(fd, libc::POLLRDHUP));
+        wait::note(file, event::poll_now(fd, libc::POLLRDHUP));
     }
     let end = stream_end(file, link);
     let ended = end.is_some();
