@@ -98,15 +98,21 @@ pub fn splice_out(sock: Sock, pipe: Fd, len: usize, flags: u32) -> Result<usize,
     let room = call::pipe_room(pipe)?.clamp(1, PIPE);
     let mut bytes = vec![0; len.min(room)];
     let got = receive_waiting(sock, &mut bytes)?;
-    // The pipe may have filled meanwhile: then the call waits, for the message is taken.
+    // The pipe may have filled meanwhile: then the call waits, whatever signals come, for the message is taken.
     let mut done = 0;
     while done < got {
         if event::poll_now(pipe, POLLOUT) == 0 {
-            poll(pipe, POLLOUT, &mut || {})?;
+            poll(pipe, POLLOUT, &mut || {}).or_else(unless_passing)?;
+            continue;
         }
-        done += call::write(pipe, &bytes[done..got])?;
+        done += call::write(pipe, &bytes[done..got]).or_else(|error| unless_passing(error).map(|()| 0))?;
     }
     Ok(got)
+}
+
+/// An error that is worth another try is none.
+fn unless_passing(error: Errno) -> Result<(), Errno> {
+    if matches!(error, Errno::EINTR | Errno::EAGAIN) { Ok(()) } else { Err(error) }
 }
 
 fn receive_waiting(mut sock: Sock, bytes: &mut [u8]) -> Result<usize, Errno> {
