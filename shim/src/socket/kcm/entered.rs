@@ -53,9 +53,10 @@ impl Drop for Inside {
 /// A mux whose lock this thread has. What the core left to do is done before it lets go.
 #[derive(Debug)]
 pub struct Entered<'a> {
+    /// Let go of before the process's own lock, as it was taken after it.
+    locked: Locked<'a>,
     /// This process's descriptors.
     pub local: MutexGuard<'a, Local>,
-    locked: Locked<'a>,
     mux: &'a Arc<Mux>,
     /// Dropped when the locks are let go.
     _inside: Inside,
@@ -73,8 +74,10 @@ impl<'a> Entered<'a> {
     /// EAGAIN in a signal handler that came in while this very thread has them.
     pub fn begin(mux: &'a Arc<Mux>) -> Result<Self, Errno> {
         let inside = Inside::begin().ok_or(Errno::EAGAIN)?;
-        let locked = mux.lock();
-        Ok(Self { local: mux.local(), locked, mux, _inside: inside, news: News::default() })
+        // Threads of one process meet at its own lock: the other one the kernel passes on to whoever sleeps, however long
+        // that takes to wake.
+        let local = mux.local();
+        Ok(Self { locked: mux.lock(), local, mux, _inside: inside, news: News::default() })
     }
 }
 
