@@ -8,7 +8,7 @@
 //! ```
 //! Numbers are decimal, or hexadecimal after `0x`. A spec becomes a program, which any evaluator runs. It answers -EPROTO
 //! for a message that would end before its length field does, and -EMSGSIZE above 2 GiB. A program that is a spec's,
-//! wherever it comes from, is recognised, and computed without the interpreter: [`Spec::of`].
+//! wherever it comes from, is recognised, and computed without the interpreter.
 
 use std::fmt;
 use std::str::FromStr;
