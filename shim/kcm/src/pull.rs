@@ -8,8 +8,8 @@
 //!
 //! Bytes are peeked first. When messages are cut and dealt out, exactly those bytes are taken that belong to them, or to
 //! the beginning of one that is not whole ([`crate::strparser`]); the rest was shown in vain, and stands in TCP for raw
-//! reads, polls and unattach. A psock peeks no more than it could probably take: a little more than it took last time, or
-//! twice that if that was all it had been shown.
+//! reads, polls and unattach. A psock peeks no more than it could probably take: a little more than in the last batch that
+//! ended for want of room, and twice as much each time that nothing was shown in vain.
 //!
 //! # Straight to the caller
 //!
@@ -86,8 +86,9 @@ impl MuxState {
         let mut batch = Batch { psock, serving: None, caller };
         let (mut taken, mut drained) = (0, false);
         while !drained && taken < BATCH_BYTES && self.receives(psock) {
+            let is_last = self.has_room_for_none(&batch);
             let peeked;
-            (peeked, drained) = self.peek(psock, outside);
+            (peeked, drained) = self.peek(psock, is_last, outside);
             if peeked > 0 {
                 self.cut(&mut batch, (peeked, drained), outside);
                 let n = self.take(psock, peeked, outside.tcp);
@@ -95,12 +96,23 @@ impl MuxState {
                 drained |= n == 0;
             }
         }
+        let state = &mut self.psocks[psock.index()];
+        if taken > 0 && state.ready > 0 {
+            // Nobody had room for more: a little more than this is enough the next time.
+            state.window = (taken + taken / 4).min(PEEK_MOST) as u32;
+        }
         if let Some(csock) = batch.serving {
             self.refill(csock, outside.memory);
         }
         let more = !drained && self.receives(psock);
         self.unread.assign(psock, more);
         more
+    }
+
+    /// Whether the next message has to wait for a receiver: the last one that is cut then.
+    fn has_room_for_none<S: Sink>(&self, batch: &Batch<'_, S>) -> bool {
+        let is_full = |csock| !self.accepts(csock) && batch.caller.sink.room().is_none();
+        batch.serving.is_some_and(is_full) && self.receivers.is_empty()
     }
 
     /// Psocks to be pulled once more, whatever TCP says.
@@ -260,8 +272,14 @@ impl MuxState {
         true
     }
 
-    /// Puts what TCP has behind the bytes that are taken: how many bytes, and whether that is all that there is now.
-    fn peek<M: Regions, T: Tcp>(&mut self, psock: PsockId, outside: &mut Outside<'_, M, T>) -> (usize, bool) {
+    /// Puts what TCP has behind the bytes that are taken: how many bytes, and whether that is all that there is now. Few for
+    /// the last message.
+    fn peek<M: Regions, T: Tcp>(
+        &mut self,
+        psock: PsockId,
+        is_last: bool,
+        outside: &mut Outside<'_, M, T>,
+    ) -> (usize, bool) {
         let state = &mut self.psocks[psock.index()];
         let missing = state.strp.need().unwrap_or(0) as usize;
         if missing > PEEK_LEAST && state.strp.leaves_rest() {
@@ -272,7 +290,8 @@ impl MuxState {
             }
         }
         let region = outside.memory.region(Region::Psock(psock));
-        let want = missing + (state.window as usize).clamp(PEEK_LEAST, PEEK_MOST);
+        let window = if is_last { PEEK_LEAST } else { (state.window as usize).clamp(PEEK_LEAST, PEEK_MOST) };
+        let want = missing + window;
         let want = want.min(region.len().saturating_sub(state.buffer.len()));
         let kept = state.buffer.len();
         let Some(room) = state.buffer.room(region, want).filter(|room| !room.is_empty()) else {
@@ -307,9 +326,9 @@ impl MuxState {
             state.dealing.take(taken);
             tcp.take(psock, taken);
             state.taken = state.taken.saturating_add(taken as u64);
-            // With less taken than shown, a little more than that is enough.
-            let (least, next) = if vain > 0 { (0, taken + taken / 4) } else { (state.window, 2 * taken) };
-            state.window = least.max(next.min(PEEK_MOST) as u32);
+            if vain == 0 {
+                state.window = state.window.max((2 * taken).min(PEEK_MOST) as u32);
+            }
         }
         state.dealing.end();
         taken
