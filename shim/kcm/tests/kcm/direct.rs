@@ -207,3 +207,13 @@ fn a_bad_address_loses_the_message() {
     world.settle();
     assert_eq!(world.drain(csock), "b(5)");
 }
+
+#[test]
+fn one_full_batch_after_the_other_is_hardly_peeked_at_in_vain() {
+    let (mut world, csock, psock) = World::scene(Kind::Dgram);
+    let sent = message('m', 60).repeat(20_000);
+    world.arrive(psock, &sent);
+    assert_eq!(world.drain(csock).split(',').count(), 20_000);
+    let copied = world.tcp.of(psock).copied;
+    assert!(copied < sent.len() * 3 / 2, "{copied} bytes copied of {}", sent.len());
+}
