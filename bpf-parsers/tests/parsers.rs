@@ -11,6 +11,8 @@ use preloop_parsers::spec::Spec;
 use preloop_parsers::{Fields, Parser, ParserMap, Program, object};
 
 const MAPS: &[u8] = include_bytes!("objects/maps.o");
+const UNCHECKED: &[u8] = include_bytes!("objects/unchecked.o");
+const CLOCK: &[u8] = include_bytes!("objects/clock.o");
 const EPROTO: i32 = -71;
 const EMSGSIZE: i32 = -90;
 
@@ -197,6 +199,14 @@ fn every_section_name_is_taken() {
     }
 }
 
+/// The kernel's verifier sees these two the other way round.
+#[test]
+fn what_is_in_bounds_is_seen_when_it_runs() {
+    object::read(UNCHECKED, None).expect("a parser").load().expect("nothing that is certainly wrong");
+    let refused = object::read(CLOCK, None).expect("a parser").load().expect_err("a function of the kernel's");
+    assert!(refused.log.contains("unknown func #5"), "{refused}");
+}
+
 #[test]
 fn sources_and_objects_agree() {
     let compiler = "clang-14";
@@ -207,7 +217,9 @@ fn sources_and_objects_agree() {
     let directory = tempfile::tempdir().expect("a directory");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let programs = KNOWN.map(|known| (root.join("programs").join(known.name).with_extension("c"), known.object));
-    for (source, object) in programs.into_iter().chain([(root.join("tests/objects/maps.c"), MAPS)]) {
+    let others = [("maps.c", MAPS), ("unchecked.c", UNCHECKED), ("clock.c", CLOCK)];
+    let others = others.map(|(name, object)| (root.join("tests/objects").join(name), object));
+    for (source, object) in programs.into_iter().chain(others) {
         let compiled = directory.path().join("compiled.o");
         let mut compile = std::process::Command::new(compiler);
         compile.args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-fno-ident", "-fno-addrsig", "-c"]);

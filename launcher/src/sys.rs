@@ -1,7 +1,10 @@
-//! The system calls that have no safe wrapper: replacing this process, and reading another's memory.
+//! The system calls that have no safe wrapper: replacing this process, making a child of it, and reading another's memory.
 
-use std::ffi::{CStr, CString, c_char};
-use std::io;
+use std::ffi::{CStr, CString, c_char, c_long};
+use std::fs::File;
+use std::io::{self, Read};
+
+use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Most ranges of one [`read_memory`]: the kernel's `UIO_MAXIOV`.
 pub const MAX_RANGES: usize = 1024;
@@ -18,6 +21,37 @@ pub fn exec(file: &CStr, arguments: &[CString], environment: &[CString]) -> io::
 
 fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// Runs `work` in a child of this process, and answers what it wrote: less, when something ended the child before.
+///
+/// It is made without a signal for its end, which would come to the command where SIGCHLD is blocked.
+///
+/// # Errors
+/// The kernel's, when there is no child.
+pub fn in_child(work: impl FnOnce(File)) -> io::Result<Vec<u8>> {
+    let (from, to) = pipe_with(PipeFlags::CLOEXEC)?;
+    let none: c_long = 0;
+    // SAFETY: without flags and with no stack of its own the child is a copy of this process, as after fork. A launcher has
+    // one thread, so that all its memory is as that thread needs it.
+    let child = unsafe { libc::syscall(libc::SYS_clone, none, none, none, none, none) };
+    match child {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => {
+            drop(from);
+            work(to.into());
+            // SAFETY: ends the child, with nothing of the parent's run or flushed a second time.
+            unsafe { libc::_exit(0) }
+        }
+        _ => drop(to),
+    }
+    let mut written = Vec::new();
+    let read = File::from(from).read_to_end(&mut written);
+    // SAFETY: no status is asked for.
+    while unsafe { libc::waitpid(child as libc::pid_t, std::ptr::null_mut(), libc::__WALL) } == -1
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+    read.map(|_| written)
 }
 
 /// Fills `buffer` with the bytes at `ranges` (address, length) of process `pid`, one after the other. The memory may

@@ -28,6 +28,9 @@ fn kcm_run() -> Command {
     launcher(env!("CARGO_BIN_EXE_kcm_run"))
 }
 
+/// Others, which tests read.
+const OBJECTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpf-parsers/tests/objects");
+
 /// What `kcm_run` does with these words.
 fn run(words: &[&str]) -> Outcome {
     outcome(kcm_run().args(words))
@@ -38,7 +41,8 @@ const SHOW: [&str; 3] = ["sh", "-c", "echo ${PRELOOP_SERVES-unset} ${KCM_DEBUG-u
 
 fn settings(command: &mut Command) -> String {
     let run = outcome(command.args(SHOW));
-    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    let is_debug_line = |line: &str| line.starts_with("kcm_run: parser ");
+    assert!(run.code == 0 && run.stderr.lines().all(is_debug_line), "{run:?}");
     run.stdout.trim_end().to_owned()
 }
 
@@ -136,4 +140,119 @@ fn programs_that_cannot_be_preloaded() {
     let why = format!("kcm_run: Warning: {program}: is statically linked, nothing can be preloaded: runs");
     assert_eq!(run(&[program]), Outcome::new(7, "", &format!("{why} without KCM\n")));
     assert_eq!(run(&["--smc", program]), Outcome::new(7, "", &format!("{why} on TCP and without KCM\n")));
+}
+
+/// What `kcm_run -d -p PARSER echo ran` does behind these words.
+fn parse_behind(before: &[&str], parser: &str) -> Outcome {
+    let words = [before, &[env!("CARGO_BIN_EXE_kcm_run"), "-d", "-p", parser, "echo", "ran"]].concat();
+    outcome(launcher(words[0]).args(&words[1..]))
+}
+
+/// Words that run a command as it runs without privileges, whoever the user is. `None` where util-linux is not there.
+fn without_privileges() -> Option<&'static [&'static str]> {
+    const DROP: &[&str] = &["setpriv", "--bounding-set", "-bpf,-sys_admin", "--inh-caps", "-bpf,-sys_admin"];
+    let is_there = Command::new("setpriv").arg("--version").output().is_ok();
+    let has_some = parse_behind(DROP, "thrift").code == 0;
+    is_there.then_some(if has_some { DROP } else { &["setpriv"] })
+}
+
+#[test]
+fn the_kernels_verifier_has_the_first_word() {
+    let [unchecked, clock] = ["unchecked", "clock"].map(|name| format!("{OBJECTS}/{name}.o"));
+    let asked = parse_behind(&["env"], "thrift");
+    assert_eq!((asked.code, asked.stdout.as_str()), (0, "ran\n"));
+    if asked.stderr.contains("was not asked") {
+        eprintln!("skipped: the kernel does not permit bpf(2) here; run as root");
+        return;
+    }
+    assert_eq!(asked.stderr, "kcm_run: parser thrift: the kernel's verifier takes it\n");
+
+    for named in [unchecked.clone(), format!("{unchecked}:socket")] {
+        let refused = outcome(kcm_run().args(["-p", &named, "echo", "ran"]));
+        assert_eq!((refused.code, refused.stdout.as_str()), (1, ""), "{refused:?}");
+        let lines: Vec<_> = refused.stderr.lines().collect();
+        let first = format!("kcm_run: Error: parser {named}: the kernel's verifier refuses it: ");
+        assert!(lines[0].starts_with(&first), "{refused:?}");
+        assert!(lines.last().unwrap().starts_with("  math between map_value pointer and register"), "{refused:?}");
+    }
+    assert_eq!(outcome(kcm_run().env("KCM_PARSER", &unchecked).arg("true")).code, 1);
+
+    let ours = parse_behind(&["env"], &clock);
+    let taken = format!("kcm_run: parser {clock}: the kernel's verifier takes it\n");
+    let refused = format!("{taken}kcm_run: Error: parser {clock}: 1: unknown func #5\n");
+    assert_eq!(ours, Outcome::new(1, "", &refused));
+    let spec = "kcm_run: parser u32be@0+4: the kernel's verifier was not asked: it is a spec\n";
+    assert_eq!(parse_behind(&["env"], "u32be@0+4"), Outcome::new(0, "ran\n", spec));
+}
+
+#[test]
+fn without_privileges_the_own_check_stands() {
+    let Some(drop) = without_privileges() else {
+        eprintln!("skipped: no setpriv here");
+        return;
+    };
+    let unchecked = format!("{OBJECTS}/unchecked.o");
+    let why = "the kernel's verifier was not asked: neither CAP_BPF nor CAP_SYS_ADMIN";
+    let run = parse_behind(drop, &unchecked);
+    assert_eq!(run, Outcome::new(0, "ran\n", &format!("kcm_run: parser {unchecked}: {why}\n")));
+    let words = [&drop[1..], &[env!("CARGO_BIN_EXE_kcm_run"), "-p", &unchecked, "echo", "ran"]].concat();
+    assert_eq!(outcome(launcher(drop[0]).args(words)), Outcome::new(0, "ran\n", ""));
+}
+
+/// Runs its other arguments with a filter that answers bpf(2) with what the first one says.
+const FILTER: &str = r#"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_bpf, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, strtoul(argv[1], 0, 0)),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { 4, code };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		return 99;
+	execvp(argv[2], argv + 2);
+	return 98;
+}
+"#;
+
+#[test]
+fn what_a_kernel_has_against_bpf_is_no_fault_of_the_parsers() {
+    let filter = compile("filter-bpf", &[], FILTER);
+    let filter = filter.to_str().unwrap();
+    // EPERM, ENOSYS, ENOMEM, EACCES; SECCOMP_RET_KILL_PROCESS, _THREAD and _TRAP.
+    for action in ["0x50001", "0x50026", "0x5000c", "0x5000d", "0x80000000", "0", "0x30000"] {
+        let run = parse_behind(&[filter, action], "thrift");
+        assert_eq!((run.code, run.stdout.as_str()), (0, "ran\n"), "{action} {run:?}");
+        let not_asked = "kcm_run: parser thrift: the kernel's verifier was not asked: ";
+        assert!(run.stderr.starts_with(not_asked) && run.stderr.lines().count() == 1, "{action} {run:?}");
+    }
+}
+
+#[test]
+fn the_command_does_not_see_that_the_kernel_was_asked() {
+    let filter = compile("filter-bpf-eperm", &[], FILTER);
+    let show = "ulimit -l; grep -h -e SigPnd -e ShdPnd /proc/self/status; ls /proc/self/fd | wc -l";
+    let seen = |parser: &str, before: &[&str]| {
+        let words = [before, &[env!("CARGO_BIN_EXE_kcm_run"), "-p", parser, "sh", "-c", show]].concat();
+        let limited = ["-c", "ulimit -S -l 64; exec \"$@\"", "sh"];
+        let run = outcome(launcher("sh").args(limited).args(words));
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+        run.stdout
+    };
+    let blocked = ["env", "--block-signal=CHLD"];
+    let refused = [filter.to_str().unwrap(), "0x50001"];
+    for before in [&blocked[..], &refused] {
+        assert_eq!(seen("thrift", before), seen("u32be@0+4", before), "{before:?}");
+    }
 }

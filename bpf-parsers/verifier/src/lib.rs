@@ -5,9 +5,10 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-use aya::EbpfLoader;
 use aya::programs::{ProgramError, SocketFilter};
+use aya::{EbpfLoader, VerifierLogLevel, features};
 use preloop_parsers::object::{ObjectError, prepare};
+use rustix::thread::{CapabilitySet, capabilities};
 
 /// What the kernel says of a parser.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,7 +22,7 @@ pub enum Answer {
         /// The verifier's log.
         log: String,
     },
-    /// It lets this process load no programs: its verifier was not asked.
+    /// It lets this process load no programs, or none that want privileges: its verifier was not asked.
     NotPermitted,
 }
 
@@ -30,7 +31,8 @@ pub enum Answer {
 pub enum Error {
     /// The bytes are no object with such a program.
     Object(ObjectError),
-    /// Making maps or loading failed for another reason than the verifier's.
+    /// Making maps or loading failed for another reason than the verifier's: want of memory, or what else a kernel may have
+    /// against `bpf(2)`.
     Kernel(String),
 }
 
@@ -46,15 +48,30 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 const EPERM: i32 = 1;
+const EINTR: i32 = 4;
+const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
+
+/// Whether this process has a capability that lets it load programs, as far as it knows: of a user namespace of its own the
+/// kernel takes none.
+pub fn is_privileged() -> bool {
+    let wanted = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN;
+    capabilities(None).is_ok_and(|sets| sets.effective.intersects(wanted))
+}
 
 /// Loads the program of an object file as a socket filter, and lets go of it again. The program is found as by
-/// [`preloop_parsers::object::read`].
+/// [`preloop_parsers::object::read`]. For a process that does nothing else: aya may panic, and raises RLIMIT_MEMLOCK where the
+/// kernel says EPERM.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn ask_kernel(object: &[u8], section: Option<&str>) -> Result<Answer, Error> {
     let prepared = prepare(object, section).map_err(Error::Object)?;
-    let mut loaded = match EbpfLoader::new().load(&prepared.bytes) {
+    // Only the privileged may load types. To others the verifier, if they may ask it at all, denies loops and calls too.
+    if features().btf().is_none() {
+        return Ok(Answer::NotPermitted);
+    }
+    let mut loaded = match EbpfLoader::new().verifier_log_level(VerifierLogLevel::DEBUG).load(&prepared.bytes) {
         Ok(loaded) => loaded,
         Err(error) if is_not_permitted(&error) => return Ok(Answer::NotPermitted),
         Err(error) => return Err(Error::Kernel(in_full(&error))),
@@ -66,8 +83,12 @@ pub fn ask_kernel(object: &[u8], section: Option<&str>) -> Result<Answer, Error>
         Ok(()) => Ok(Answer::Taken),
         Err(error) if is_not_permitted(&error) => Ok(Answer::NotPermitted),
         Err(ProgramError::LoadError { io_error, verifier_log }) => {
-            let errno = io_error.raw_os_error().unwrap_or_default();
-            Ok(Answer::Refused { errno, log: verifier_log.to_string() })
+            let (errno, log) = (io_error.raw_os_error().unwrap_or_default(), verifier_log.to_string());
+            // Without a word it was somebody else: a security module, for one.
+            if matches!(errno, EINTR | EAGAIN | ENOMEM) || log.trim().is_empty() {
+                return Err(Error::Kernel(in_full(&io_error)));
+            }
+            Ok(Answer::Refused { errno, log })
         }
         Err(error) => Err(Error::Kernel(in_full(&error))),
     }

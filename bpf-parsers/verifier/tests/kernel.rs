@@ -6,6 +6,8 @@ use preloop_parsers::insn::{Insn, class, mode, size};
 use preloop_parsers::{object, registry};
 
 const MAPS: &[u8] = include_bytes!("../../tests/objects/maps.o");
+const UNCHECKED: &[u8] = include_bytes!("../../tests/objects/unchecked.o");
+const CLOCK: &[u8] = include_bytes!("../../tests/objects/clock.o");
 
 fn ask(object: &[u8], section: Option<&str>) -> Option<Answer> {
     match ask_kernel(object, section).expect("an answer") {
@@ -43,4 +45,12 @@ fn refuses_with_a_log() {
     let Answer::Refused { errno, log } = answer else { panic!("{answer:?}") };
     assert_eq!(errno, ours.errno);
     assert!(log.contains("R7 !read_ok") && ours.log.contains("R7 !read_ok"), "{log} {ours}");
+}
+
+#[test]
+fn has_a_mind_of_its_own() {
+    let Some(answer) = ask(UNCHECKED, None) else { return };
+    let Answer::Refused { log, .. } = answer else { panic!("{answer:?}") };
+    assert!(log.contains("math between map_value pointer and register"), "{log}");
+    assert_eq!(ask(CLOCK, None), Some(Answer::Taken));
 }

@@ -53,7 +53,13 @@ fn plan() -> Result<Plan, Stop> {
         Ok(true)
     })?;
     let parser = parser.or_else(|| env::var_os(KCM_PARSER).filter(|text| !text.is_empty()));
-    let parser = parser.map(parser::check).transpose().map_err(Stop::Error)?;
+    let is_debugging = debug.is_some() || env::var_os(KCM_DEBUG).is_some_and(|value| value == "1");
+    let tell = |line: &str| {
+        if is_debugging {
+            LAUNCHER.complain(line);
+        }
+    };
+    let parser = parser.map(|text| parser::check(text, tell)).transpose().map_err(Stop::Error)?;
     let settings = vec![(KCM_DEBUG, debug), (KCM_PARSER, parser)];
     let (serves, otherwise): (&[_], _) =
         if smc { (&[KCM, SMC], "runs on TCP and without KCM") } else { (&[KCM], "runs without KCM") };
