@@ -473,13 +473,16 @@ static const struct {
     {"asleep_before", asleep_before},
     {"backlog", backlog},
     {"cancelled_splice", cancelled_splice},
+    {"herd", herd},
     {"idle", idle},
     {"killed_senders", killed_senders},
     {"low_water", low_water},
     {"many_given_on", many_given_on},
     {"passer_is_gone", passer_is_gone},
     {"mux_is_gone", mux_is_gone},
+    {"stopped", stopped},
     {"streams", streams},
+    {"woken_and_killed", woken_and_killed},
     {"wrong_headers", wrong_headers},
 };
 

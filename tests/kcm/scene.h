@@ -34,13 +34,16 @@ int passed(int through);
 void asleep_before(void);
 void backlog(void);
 void cancelled_splice(void);
+void herd(void);
 void idle(void);
 void killed_senders(void);
 void low_water(void);
 void many_given_on(void);
 void passer_is_gone(void);
 void mux_is_gone(void);
+void stopped(void);
 void streams(void);
+void woken_and_killed(void);
 void wrong_headers(void);
 
 #endif

@@ -21,9 +21,12 @@ macro_rules! cases {
 
 cases! {
     absurd_lengths, asleep_before, attached_once, backlog, cancelled_reader, cancelled_sender, cancelled_splice, centuries,
-    child_closes, ended_by_handler, forged_socket, idle, inherited_limit, killed_senders, limited, low_water, many_given_on,
-    mux_is_gone, none_to_spare, nothing_skipped, passed_on, passer_is_gone, sender_in_child, signals, streams, wrong_headers,
+    child_closes, ended_by_handler, forged_socket, herd, idle, inherited_limit, killed_senders, limited, low_water, many_given_on,
+    mux_is_gone, none_to_spare, nothing_skipped, passed_on, passer_is_gone, sender_in_child, signals, stopped, streams, woken_and_killed,
+    wrong_headers,
 }
+
+const SOURCES: [&str; 7] = ["main.c", "scene.c", "herd.c", "lower.c", "receiving.c", "sharing.c", "transfer.c"];
 
 fn play(case: &str) -> ExitCode {
     match run(case) {
@@ -52,11 +55,7 @@ fn compile(case: &str) -> Result<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("kcm");
     let mut command = Command::new(programs::find("cc")?);
     command.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread".split(' '));
-    let result = command
-        .args(["main.c", "scene.c", "lower.c", "receiving.c", "sharing.c", "transfer.c"].map(|source| own.join(source)))
-        .arg("-o")
-        .arg(&target)
-        .output();
+    let result = command.args(SOURCES.map(|source| own.join(source))).arg("-o").arg(&target).output();
     let result = result.context("starting cc")?;
     ensure!(result.status.success(), "cc: {}", String::from_utf8_lossy(&result.stderr));
     Ok(target)

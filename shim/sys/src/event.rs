@@ -2,6 +2,7 @@
 //! [`crate::call`].
 
 use crate::call::{Answer, raw};
+use crate::unix::Inner;
 use crate::{Errno, Fd};
 use core::ffi::c_int;
 
@@ -66,4 +67,16 @@ pub fn set_timer(timer: Fd, at: u64) {
     let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let setting = libc::itimerspec { it_interval: never, it_value: value };
     let _ = raw!(timerfd_settime, timer, libc::TFD_TIMER_ABSTIME, &raw const setting, 0);
+}
+
+/// A descriptor that polls as readable whenever somebody has closed what he had opened for writing of the file that another
+/// one stands for (inotify(7)), close-on-exec and not waiting.
+///
+/// # Errors
+/// EMFILE when this user has as many as he may; ENOSPC; ENOENT without `/proc`.
+pub fn watch_closing(fd: Fd) -> Result<Fd, Errno> {
+    let path = format!("/proc/self/fd/{fd}\0");
+    let watcher = Inner::from_raw(raw!(inotify_init1, libc::IN_CLOEXEC | libc::IN_NONBLOCK)? as Fd);
+    raw!(inotify_add_watch, watcher.fd(), path.as_ptr(), libc::IN_CLOSE_WRITE)?;
+    Ok(watcher.into_raw())
 }

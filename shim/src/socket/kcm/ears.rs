@@ -80,6 +80,11 @@ impl Ears {
         Ok(())
     }
 
+    /// The bell's descriptor, or -1 when there is none.
+    pub fn bell(&self) -> Fd {
+        self.bell.as_ref().map_or(-1, Bell::fd)
+    }
+
     /// After joining, where nobody is about to look: whoever serves the mux does, and is woken.
     pub fn prick(&mut self) {
         for psock in self.members.iter().flat_map(|member| member.conns.values()) {

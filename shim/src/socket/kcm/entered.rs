@@ -105,24 +105,25 @@ impl Entered<'_> {
 
     /// Begins to watch a psock's TCP socket.
     pub fn watch_psock(&mut self, psock: PsockId, fd: Fd) -> Result<(), Errno> {
-        self.local.watch(fd, EVENTS, Source::Psock(psock).to_bits())?;
+        self.local.watch(fd, EVENTS, Source::Psock(psock))?;
         self.local.hear(psock)?;
-        pump::start(self.mux, &self.local)
+        pump::start(self.mux, &mut self.local)
     }
 
     /// Begins to watch a csock's far end, which hangs up when the csock has no holder any more.
     pub fn watch_far_end(&mut self, csock: CsockId, far: Fd) -> Result<(), Errno> {
-        self.local.watch(far, EPOLLET as u32, Source::FarEnd(csock).to_bits())
+        self.local.watch(far, EPOLLET as u32, Source::FarEnd(csock))
     }
 
     /// Opens the desk for newcomers.
     pub fn open_desk(&mut self, desk: Inner) -> Result<(), Errno> {
         let desk = process::adopt(desk);
-        let watched = self.local.watch(desk, (EPOLLIN | EPOLLET) as u32, Source::Desk.to_bits());
-        let served = watched.and_then(|()| pump::start(self.mux, &self.local));
-        match served {
-            Ok(()) => self.local.set_desk(desk),
-            Err(_) => process::disown(desk),
+        self.local.set_desk(desk);
+        let watched = self.local.watch(desk, (EPOLLIN | EPOLLET) as u32, Source::Desk);
+        let served = watched.and_then(|()| pump::start(self.mux, &mut self.local));
+        if served.is_err() {
+            self.local.set_desk(-1);
+            process::disown(desk);
         }
         served
     }
@@ -147,8 +148,8 @@ impl Entered<'_> {
     }
 
     /// Does what the events of the mux's set say, and reads on where TCP does not tell again, for a call that waits on a csock,
-    /// or for nobody. Nobody else does while calls receive without pause. If that is not all, the set has something again.
-    pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) {
+    /// or for nobody. Nobody else does while calls receive without pause. True if that may not be all: the set has more.
+    pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) -> bool {
         let unread = self.state().unread();
         self.hear(csock, sink);
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
@@ -167,7 +168,7 @@ impl Entered<'_> {
                 Source::Desk => share::serve_desk(self),
                 Source::Timer => {
                     self.local.timer_rang();
-                    self.state().expire(clock::now());
+                    self.look_at_clock();
                     self.look_around();
                 }
                 Source::Bell => {
@@ -181,11 +182,12 @@ impl Entered<'_> {
                 self.pull(psock, csock, sink);
             }
         }
+        count == AT_A_TIME
     }
 
-    /// Does all that is to be done now, for nobody.
-    pub fn serve_all(&mut self) {
-        self.serve(None, &mut NoSink);
+    /// Does what is to be done now, for nobody. True if that may not be all.
+    pub fn serve_all(&mut self) -> bool {
+        self.serve(None, &mut NoSink)
     }
 
     /// A call that received on a csock is about to leave the mux, for sleep or for good. Unless it comes again, for what it has
@@ -307,11 +309,11 @@ impl Entered<'_> {
         if self.mux.is_shared() {
             self.tell_untold();
         }
-        // A sibling that knows of one may end before it comes.
         let may_be_one = self.local.has_deadlines || self.mux.is_shared();
         let deadline = if may_be_one { self.state().next_deadline() } else { None };
+        let deadline = if self.mux.is_shared() { self.agree(deadline) } else { deadline };
         let deadline = if self.local.ears.deaf { wait::sooner(deadline) } else { deadline };
-        self.local.set_deadline(deadline.unwrap_or(0), Source::Timer.to_bits());
+        self.local.set_deadline(deadline.unwrap_or(0));
         if !self.state().unread().is_empty() {
             self.mux.kick();
         }
@@ -319,6 +321,31 @@ impl Entered<'_> {
 }
 
 impl Entered<'_> {
+    /// A message may have taken too long.
+    fn look_at_clock(&mut self) {
+        let now = clock::now();
+        self.state().expire(now);
+        let looks_at = &self.mux.header().looks_at;
+        if looks_at.load(Ordering::Relaxed) <= now {
+            looks_at.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// When this process is to look for assembly time-outs: all that have the mux do at one time, since the one that knows of
+    /// the next may be stopped or gone by then. They are told when it is sooner than they thought.
+    fn agree(&self, deadline: Option<u64>) -> Option<u64> {
+        let looks_at = &self.mux.header().looks_at;
+        let agreed = looks_at.load(Ordering::Relaxed);
+        match deadline {
+            Some(sooner) if agreed == 0 || sooner < agreed => {
+                looks_at.store(sooner, Ordering::Relaxed);
+                self.mux.kick();
+                deadline
+            }
+            _ => (agreed != 0).then_some(agreed),
+        }
+    }
+
     /// Tells of flushes in other processes, where this one can.
     fn tell_untold(&self) {
         for (word, n) in self.mux.header().untold.iter().zip(0u8..) {

@@ -1,8 +1,10 @@
 //! This process's descriptors of a mux.
 
+use super::alarm::Alarm;
 use super::ears::Ears;
 use super::fields;
 use super::lower::{self, News};
+use super::source::{EXCLUSIVE, Source};
 use super::stream::Stream;
 use crate::process;
 use crate::socket::file::OpenFile;
@@ -68,6 +70,8 @@ pub struct Local {
     pub members: u32,
     /// What hears of connections that have moved to shared memory.
     pub ears: Ears,
+    /// How the pump wakes for a mux that others have too.
+    pub alarm: Alarm,
     timer: Fd,
     desk: Fd,
     armed: u64,
@@ -90,6 +94,7 @@ impl Local {
             has_deadlines: false,
             members: 0,
             ears: Ears::NONE,
+            alarm: Alarm::OFF,
             timer: -1,
             desk: -1,
             armed: 0,
@@ -104,6 +109,7 @@ impl Local {
     /// EMFILE and its like.
     pub fn renew(&mut self) -> Result<(), Errno> {
         // First of all: where none can be made, the parent's events are the parent's all the same.
+        self.alarm.forget();
         process::disown(core::mem::replace(&mut self.set, -1));
         process::disown(core::mem::replace(&mut self.timer, -1));
         self.ears = Ears::NONE;
@@ -130,19 +136,35 @@ impl Local {
     ///
     /// # Errors
     /// ENOMEM, ENOSPC.
-    pub fn watch(&self, fd: Fd, events: u32, what: u64) -> Result<(), Errno> {
-        event::epoll_ctl(self.set, libc::EPOLL_CTL_ADD, fd, events, what)
+    pub fn watch(&self, fd: Fd, events: u32, what: Source) -> Result<(), Errno> {
+        event::epoll_ctl(self.set, libc::EPOLL_CTL_ADD, fd, events, what.to_bits())?;
+        let is_tcp = matches!(what, Source::Psock(_));
+        self.alarm.add(fd, if is_tcp { EXCLUSIVE } else { events })
     }
 
-    /// Makes the set have something at `at` (CLOCK_MONOTONIC nanoseconds, 0 for never), as what it is known there.
-    pub fn set_deadline(&mut self, at: u64, what: u64) {
+    /// Takes one out, which closing alone would not do where siblings keep it open.
+    fn unwatch(&self, fd: Fd) {
+        let _ = event::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, fd, 0, 0);
+        self.alarm.remove(fd);
+    }
+
+    /// What is in the set, and what an [`Alarm`] is for there; `kick` is the mux's.
+    pub fn watched(&self, kick: Fd) -> impl Iterator<Item = (Fd, u32)> {
+        let tcp = self.psocks.iter().flatten().map(|psock| (psock.fd, EXCLUSIVE));
+        let far_ends = self.csocks.iter().flatten().map(|csock| (csock.ends.far, 0));
+        let others = [kick, self.timer, self.desk, self.ears.bell()].map(|fd| (fd, libc::EPOLLIN as u32));
+        tcp.chain(far_ends).chain(others).filter(|(fd, _)| *fd >= 0)
+    }
+
+    /// Makes the set have something at `at` (CLOCK_MONOTONIC nanoseconds, 0 for never).
+    pub fn set_deadline(&mut self, at: u64) {
         if at == self.armed {
             return;
         }
         if self.timer < 0 {
             let Ok(timer) = event::timer() else { return };
             self.timer = process::adopt(Inner::from_raw(timer).move_high());
-            let _ = self.watch(self.timer, (libc::EPOLLIN | libc::EPOLLET) as u32, what);
+            let _ = self.watch(self.timer, (libc::EPOLLIN | libc::EPOLLET) as u32, Source::Timer);
         }
         event::set_timer(self.timer, at);
         self.armed = at;
@@ -165,7 +187,7 @@ impl Local {
         psocks.filter_map(|(psock, n)| Some((PsockId(n), psock.as_ref()?.generation))).collect()
     }
 
-    /// Takes charge of a desk.
+    /// Takes charge of a desk; -1 for none.
     pub fn set_desk(&mut self, desk: Fd) {
         self.desk = desk;
     }
@@ -204,8 +226,7 @@ impl Local {
     /// Closes a csock's ends.
     pub fn forget_ends(&mut self, csock: CsockId) {
         if let Some(Csock { ends, .. }) = self.csocks[usize::from(csock.0)].take() {
-            // Siblings may keep the far end open: closing alone would leave it in the set.
-            let _ = event::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, ends.far, 0, 0);
+            self.unwatch(ends.far);
             process::disown(ends.own);
             process::disown(ends.far);
         }
@@ -233,8 +254,7 @@ impl Local {
     /// Closes a psock's TCP socket, which is the kernel's alone again.
     pub fn forget_psock(&mut self, psock: PsockId, news: &mut News) {
         if let Some(gone) = self.psocks[usize::from(psock.0)].take() {
-            // Siblings may keep the socket open: closing alone would leave it in the set.
-            let _ = event::epoll_ctl(self.set, libc::EPOLL_CTL_DEL, gone.fd, 0, 0);
+            self.unwatch(gone.fd);
             match gone.stream().moved() {
                 Some(connection) => {
                     self.ears.part(connection);
@@ -305,7 +325,10 @@ impl Local {
     /// See [`Ears::join`].
     pub fn hear(&mut self, psock: PsockId) -> Result<(), Errno> {
         let Some(found) = &self.psocks[usize::from(psock.0)] else { return Ok(()) };
-        found.stream().moved().map_or(Ok(()), |connection| self.ears.join(self.set, psock, connection))
+        let Some(connection) = found.stream().moved() else { return Ok(()) };
+        let is_first = self.ears.bell() < 0;
+        self.ears.join(self.set, psock, connection)?;
+        if is_first { self.alarm.add(self.ears.bell(), libc::EPOLLIN as u32) } else { Ok(()) }
     }
 
     /// A psock's byte stream, to be written to. It fails if an error of an earlier attachment is posted on it, of which the

@@ -35,11 +35,12 @@
 //! | [`parser`] | the program that a psock is attached with |
 //! | [`options`] | socket options, ioctl(2) |
 //! | [`proc`] | `/proc/net/kcm` |
-//! | [`pump`] | the thread |
+//! | [`pump`], [`alarm`] | the thread; how one of several processes wakes |
 //! | [`registry`] | every mux of this process |
 //! | [`fork`] | what a forked child has to make anew |
 //! | [`share`], [`vault`] | muxes in several processes: fork, exec, SCM_RIGHTS |
 
+mod alarm;
 pub mod csock;
 mod ears;
 pub mod entered;

@@ -71,7 +71,7 @@ impl Mux {
             return Err(Errno::EAGAIN);
         }
         let local = Local::new()?;
-        local.watch(kick.fd(), (EPOLLIN | EPOLLET) as u32, Source::Kick.to_bits())?;
+        local.watch(kick.fd(), (EPOLLIN | EPOLLET) as u32, Source::Kick)?;
         let (memfd, kick) = (process::adopt(memfd), process::adopt(kick));
         let local = Mutex::new(local);
         // One that becomes known now is held still by a fork, or is not in the child.
@@ -227,11 +227,9 @@ impl Mux {
         Ok(entered)
     }
 
-    /// Does all that is to be done now.
-    pub fn serve(self: &Arc<Self>) {
-        if let Ok(mut entered) = self.enter() {
-            entered.serve_all();
-        }
+    /// Does what is to be done now. True if that may not be all.
+    pub fn serve(self: &Arc<Self>) -> bool {
+        self.enter().is_ok_and(|mut entered| entered.serve_all())
     }
 
     /// In a forked child: what belongs to the parent alone is made anew.
@@ -242,18 +240,18 @@ impl Mux {
             return;
         }
         let edges = (EPOLLIN | EPOLLET) as u32;
-        let _ = local.watch(self.kick, edges, Source::Kick.to_bits());
+        let _ = local.watch(self.kick, edges, Source::Kick);
         if let Some(desk) = local.desk() {
-            let _ = local.watch(desk, edges, Source::Desk.to_bits());
+            let _ = local.watch(desk, edges, Source::Desk);
         }
         for (csock, _) in local.csocks() {
             if let Some(far) = local.far_end(csock) {
-                let _ = local.watch(far, EPOLLET as u32, Source::FarEnd(csock).to_bits());
+                let _ = local.watch(far, EPOLLET as u32, Source::FarEnd(csock));
             }
         }
         for (psock, _) in local.psocks() {
             if let Some(tcp) = local.tcp(psock) {
-                let _ = local.watch(tcp, EVENTS, Source::Psock(psock).to_bits());
+                let _ = local.watch(tcp, EVENTS, Source::Psock(psock));
             }
             if local.hear(psock).is_err() {
                 local.ears.deaf = true;
@@ -261,17 +259,17 @@ impl Mux {
         }
         // What came since the fork may have been told to the parent alone, which may have ended.
         local.ears.prick();
-        if local.ears.deaf {
-            local.set_deadline(wait::sooner(None).unwrap_or(0), Source::Timer.to_bits());
-        }
-        let _ = pump::start(self, &local);
+        let looks_at = Some(self.header().looks_at.load(Ordering::Relaxed)).filter(|at| *at != 0);
+        let looks_at = if local.ears.deaf { wait::sooner(looks_at) } else { looks_at };
+        local.set_deadline(looks_at.unwrap_or(0));
+        let _ = pump::start(self, &mut local);
     }
 
     /// Has the pump serve it, which a call does that attaches: for a process that may share it, whose pump takes note of what
     /// others do.
     pub fn have_pump(self: &Arc<Self>) {
-        if let Ok(entered) = self.enter() {
-            let _ = pump::start(self, &entered.local);
+        if let Ok(mut entered) = self.enter() {
+            let _ = pump::start(self, &mut entered.local);
         }
     }
 }
@@ -289,7 +287,8 @@ impl Drop for Mux {
     fn drop(&mut self) {
         let mut news = News::default();
         let mut local = self.local();
-        pump::stop(&local);
+        pump::stop(self, &mut local);
+        local.alarm.give_up();
         proc::remember(self);
         local.give_up(&mut news);
         drop(local);

@@ -1,10 +1,12 @@
 //! What lies in a mux's epoll set.
 
-use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP};
+use libc::{EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP};
 use preloop_kcm::id::{CsockId, PsockId};
 
 /// What a psock's epoll entry waits for.
 pub const EVENTS: u32 = (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) as u32;
+/// What it waits for in the set of a pump that is not the only one: a FIN comes as EPOLLIN there.
+pub const EXCLUSIVE: u32 = (EPOLLIN | EPOLLOUT | EPOLLET | EPOLLEXCLUSIVE) as u32;
 /// Events that tell of a change of a TCP socket's state.
 pub const CHANGES: u32 = (EPOLLRDHUP | EPOLLHUP | EPOLLERR) as u32;
 /// What an entry of a mux's epoll set stands for, in the 64 bits that the kernel keeps for it.
