@@ -96,6 +96,11 @@ impl Program {
         self.interpret(packet, fields)
     }
 
+    /// The spec that this is the program of: it answers the same, and sooner.
+    pub fn spec(&self) -> Option<Spec> {
+        self.spec
+    }
+
     /// As [`Program::run`], whatever the program is.
     ///
     /// # Errors

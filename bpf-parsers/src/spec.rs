@@ -101,8 +101,8 @@ impl Spec {
     }
 
     /// What the program answers for `packet`.
-    #[inline]
-    pub(crate) fn run<P: Packet + ?Sized>(&self, packet: &P) -> u32 {
+    #[inline(always)]
+    pub fn run<P: Packet + ?Sized>(&self, packet: &P) -> u32 {
         let Some(field) = self.field(packet) else { return 0 };
         let length = i64::from(field) + i64::from(self.add);
         if length < i64::from(self.offset) + i64::from(self.width) {
@@ -111,7 +111,7 @@ impl Spec {
         u32::try_from(length).ok().filter(|length| *length <= i32::MAX as u32).unwrap_or(-EMSGSIZE as u32)
     }
 
-    #[inline]
+    #[inline(always)]
     fn field<P: Packet + ?Sized>(&self, packet: &P) -> Option<u32> {
         let spare = 32 - 8 * u32::from(self.width);
         let Some(word) = packet.array(self.offset) else { return self.last_field(packet) };

@@ -4,10 +4,11 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::time::Instant;
 
+use preloop_kcm::direct::{NoSink, Sink};
 use preloop_kcm::errno::{EAGAIN, Errno};
 use preloop_kcm::members::Options;
-use preloop_kcm::outside::{Outside, Region, Regions, Tcp};
-use preloop_kcm::pull::{Caller, NoSink, Sink};
+use preloop_kcm::outside::{Outside, Parse, Region, Regions, Tcp};
+use preloop_kcm::pull::Caller;
 use preloop_kcm::receive::{MSG_EOR, Received};
 use preloop_kcm::send::MSG_BATCH;
 use preloop_kcm::straight::Slices;
@@ -46,6 +47,8 @@ struct Endless {
 }
 
 impl Tcp for Endless {
+    type Parser = Length;
+
     fn peek(&mut self, _psock: PsockId, into: &mut [u8]) -> Result<usize, Errno> {
         // It never begins in the middle of one, since only whole ones come.
         let n = into.len().min(self.left);
@@ -84,7 +87,17 @@ impl Tcp for Endless {
         0
     }
 
-    fn parse(&mut self, _psock: PsockId, bytes: &[u8]) -> i32 {
+    fn parser(&mut self, _psock: PsockId) -> Length {
+        Length
+    }
+}
+
+/// Messages begin with four bytes that say how many follow.
+#[derive(Debug)]
+struct Length;
+
+impl Parse for Length {
+    fn parse(&mut self, bytes: &[u8]) -> i32 {
         bytes.first_chunk().map_or(0, |length| 4 + i32::from_be_bytes(*length))
     }
 }
@@ -97,6 +110,10 @@ struct Buffers {
 impl Sink for Buffers {
     fn room(&self) -> Option<usize> {
         (self.used < self.bytes.len()).then_some(LEN)
+    }
+
+    fn left(&self) -> usize {
+        self.bytes.len() - self.used
     }
 
     fn put(&mut self, bytes: &[u8], received: Received) -> Result<(), Errno> {

@@ -64,6 +64,7 @@ extern crate self as preloop_kcm;
 mod world;
 
 pub mod buffer;
+pub mod direct;
 pub mod errno;
 pub mod id;
 pub mod list;

@@ -81,8 +81,8 @@ pub(crate) struct Psock {
     pub(crate) ready: u32,
     /// The error posted on the TCP socket; 0 for none.
     pub(crate) posted: Errno,
-    /// Bytes that the next peek asks for beside what is missing of the message at hand; 0 for the least.
-    pub(crate) window: u32,
+    /// Bytes of a message, on the average of those cut in its last batch; 0 before the first.
+    pub(crate) mean: u32,
     /// Index plus one of the csock that has it reserved; 0 for none.
     pub(crate) tx_csock: u16,
     /// Never sent on again.
@@ -142,7 +142,7 @@ pub(crate) const PSOCK: Psock = Psock {
     name: 0,
     ready: 0,
     posted: 0,
-    window: 0,
+    mean: 0,
     tx_csock: 0,
     tx_stopped: false,
     stalled: false,

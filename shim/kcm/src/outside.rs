@@ -1,5 +1,6 @@
 //! What a mux needs from outside, and the caller supplies: memory for bytes, and the TCP sockets.
 
+use core::fmt::Debug;
 use core::ops::Range;
 
 use crate::errno::Errno;
@@ -31,8 +32,17 @@ pub trait Regions {
     fn copy(&mut self, source: Region, from: Range<usize>, target: Region, at: usize);
 }
 
+/// A psock's program.
+pub trait Parse {
+    /// What it says of the bytes from a message's first one on, as many as there are. Its results: see [`crate::strparser`].
+    fn parse(&mut self, bytes: &[u8]) -> i32;
+}
+
 /// The TCP sockets behind psocks. No call waits.
 pub trait Tcp {
+    /// The program of one of them.
+    type Parser: Parse + Debug;
+
     /// Copies bytes that stay in TCP: the next call begins with the same ones. As many as there are; less than fits only
     /// when that is all. `Ok(0)` is the end of the stream, and so is any error but [`crate::errno::EAGAIN`]: nothing there
     /// now.
@@ -59,9 +69,8 @@ pub trait Tcp {
     fn room(&mut self, _psock: PsockId) -> u32 {
         u32::MAX
     }
-    /// The program: given the bytes from a message's first one on, as many as there are. Its results: see
-    /// [`crate::strparser`].
-    fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32;
+    /// The program, for all messages of one look.
+    fn parser(&mut self, psock: PsockId) -> Self::Parser;
 }
 
 /// Both, as an operation gets them.

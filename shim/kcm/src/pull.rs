@@ -8,22 +8,22 @@
 //!
 //! Bytes are peeked first. When messages are cut and dealt out, exactly those bytes are taken that belong to them, or to
 //! the beginning of one that is not whole ([`crate::strparser`]); the rest was shown in vain, and stands in TCP for raw
-//! reads, polls and unattach. A psock peeks no more than it could probably take: a little more than in the last batch that
-//! ended for want of room, and twice as much each time that nothing was shown in vain.
+//! reads, polls and unattach. A psock peeks no more than it can probably deal out, going by the length of its last
+//! messages.
 //!
 //! # Straight to the caller
 //!
-//! A call that found its csock empty pulls for itself, and gives its buffers along ([`Sink`]). When it is this csock's
-//! turn, messages go from the psock's region into those buffers, and no other memory is touched. Whatever does not fit is
-//! queued. They are steered and counted as if they had been queued and then received, but not charged: they take no room
-//! in the queue, so that its turn goes on as long as it has buffers, and then as long as SO_RCVBUF lets it.
+//! A call that found its csock empty pulls for itself, and gives its buffers along ([`crate::direct`]). When they are full,
+//! and its csock holds something for which another call will come, the batch ends.
 
+use crate::direct::Sink;
 use crate::errno::{EAGAIN, EPIPE, ETIMEDOUT, Errno};
 use crate::id::{CsockId, PsockId, Set};
-use crate::mux::{Kind, MuxState};
+use crate::mux::{Csock, MuxState};
 use crate::outside::{Outside, Region, Regions, Tcp};
 use crate::queue::RECORD;
-use crate::receive::Received;
+use crate::stats::PsockStats;
+use crate::steer::charge;
 use crate::strparser::{Cut, Look};
 
 /// After so many bytes a batch ends, so that one psock does not keep others waiting.
@@ -32,28 +32,8 @@ pub const BATCH_BYTES: usize = 256 << 10;
 pub const PEEK_LEAST: usize = 4 << 10;
 /// Bytes that one peek asks for at most, beside what is missing of the message at hand.
 pub const PEEK_MOST: usize = 64 << 10;
-
-/// The buffers of a call that waits for messages: recvmmsg's, or one of recv's.
-pub trait Sink {
-    /// Bytes that the next buffer takes; none when there is no buffer left.
-    fn room(&self) -> Option<usize>;
-    /// Fills the next buffer, and turns to the one behind it. An error is for the sink to remember; the message is lost.
-    fn put(&mut self, bytes: &[u8], received: Received) -> Result<(), Errno>;
-}
-
-/// No buffers.
-#[derive(Clone, Copy, Debug)]
-pub struct NoSink;
-
-impl Sink for NoSink {
-    fn room(&self) -> Option<usize> {
-        None
-    }
-
-    fn put(&mut self, _bytes: &[u8], _received: Received) -> Result<(), Errno> {
-        Ok(())
-    }
-}
+/// Messages that are queued beside those that go straight to a caller with many buffers: so that he comes again.
+const FEW: usize = 16;
 
 /// Who pulls.
 #[derive(Debug)]
@@ -67,11 +47,11 @@ pub struct Caller<'a, S> {
 }
 
 /// One call of [`MuxState::pull`].
-struct Batch<'a, S> {
-    psock: PsockId,
+pub(crate) struct Batch<'a, S> {
+    pub(crate) psock: PsockId,
     /// Who gets it.
-    serving: Option<CsockId>,
-    caller: Caller<'a, S>,
+    pub(crate) serving: Option<CsockId>,
+    pub(crate) caller: Caller<'a, S>,
 }
 
 impl MuxState {
@@ -85,10 +65,10 @@ impl MuxState {
     ) -> bool {
         let mut batch = Batch { psock, serving: None, caller };
         let (mut taken, mut drained) = (0, false);
-        while !drained && taken < BATCH_BYTES && self.receives(psock) {
-            let is_last = self.has_room_for_none(&batch);
+        while !drained && taken < BATCH_BYTES && self.receives(psock) && !self.has_enough(&batch) {
+            let likely = self.likely(&batch);
             let peeked;
-            (peeked, drained) = self.peek(psock, is_last, outside);
+            (peeked, drained) = self.peek(psock, likely, outside);
             if peeked > 0 {
                 self.cut(&mut batch, (peeked, drained), outside);
                 let n = self.take(psock, peeked, outside.tcp);
@@ -96,23 +76,39 @@ impl MuxState {
                 drained |= n == 0;
             }
         }
-        let state = &mut self.psocks[psock.index()];
-        if taken > 0 && state.ready > 0 {
-            // Nobody had room for more: a little more than this is enough the next time.
-            state.window = (taken + taken / 4).min(PEEK_MOST) as u32;
-        }
         if let Some(csock) = batch.serving {
             self.refill(csock, outside.memory);
+        }
+        if drained {
+            self.psocks[psock.index()].strp.keep_time(psock, batch.caller.now, outside.tcp);
         }
         let more = !drained && self.receives(psock);
         self.unread.assign(psock, more);
         more
     }
 
-    /// Whether the next message has to wait for a receiver: the last one that is cut then.
-    fn has_room_for_none<S: Sink>(&self, batch: &Batch<'_, S>) -> bool {
-        let is_full = |csock| !self.accepts(csock) && batch.caller.sink.room().is_none();
-        batch.serving.is_some_and(is_full) && self.receivers.is_empty()
+    /// Whether the next message would be for a call that has its buffers filled, and whose csock holds something for which
+    /// another one will come.
+    fn has_enough<S: Sink>(&self, batch: &Batch<'_, S>) -> bool {
+        let Some(csock) = batch.caller.csock else { return false };
+        self.csocks[csock.index()].rx.messages > 0
+            && batch.caller.sink.is_full()
+            && batch.serving.or_else(|| self.next_receiver(Some(csock))) == Some(csock)
+    }
+
+    /// Bytes that can probably be dealt out to whoever has the next message: those of his buffers, and as many as SO_RCVBUF
+    /// lets be queued beside. If he has many buffers only a few are, since a queued message is copied once more.
+    fn likely<S: Sink>(&self, batch: &Batch<'_, S>) -> usize {
+        let left = |csock| if batch.caller.csock == Some(csock) { batch.caller.sink.left() } else { 0 };
+        let goes_on = |csock: &CsockId| self.accepts(*csock) || left(*csock) > 0;
+        let next = batch.serving.filter(goes_on).or_else(|| self.next_receiver(batch.caller.csock));
+        let Some(csock) = next else { return 0 };
+        let mean = self.psocks[batch.psock.index()].mean as usize;
+        let Csock { rx, receive_buffer, .. } = &self.csocks[csock.index()];
+        let room = u64::from(*receive_buffer).saturating_sub(rx.charge);
+        let (left, queued) = (left(csock), room.div_ceil(charge(mean).into()) as usize);
+        let beside = if left > queued { queued.min(FEW) } else { queued };
+        left.saturating_add(beside).saturating_mul(mean)
     }
 
     /// Psocks to be pulled once more, whatever TCP says.
@@ -157,9 +153,11 @@ impl MuxState {
         let psock = batch.psock;
         let room = outside.memory.region(Region::Psock(psock)).len().saturating_sub(RECORD);
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        let mut look = Look { tcp: &mut *outside.tcp, psock, now: batch.caller.now, untaken, all, room, limit: None };
+        let parser = outside.tcp.parser(psock);
+        let PsockStats { rx_msgs, rx_bytes, .. } = self.psocks[psock.index()].stats;
+        let mut look = Look { tcp: &mut *outside.tcp, parser, psock, untaken, all, room, limit: None };
         loop {
-            match self.cut_straight(batch, &mut look, outside.memory) {
+            match self.cut_direct(batch, &mut look, outside.memory) {
                 Cut::More => break,
                 Cut::Message(len) => self.deal(batch, len, outside.memory),
                 Cut::Error(error) => self.stop_receiving(psock, error),
@@ -167,42 +165,10 @@ impl MuxState {
         }
         let state = &mut self.psocks[psock.index()];
         state.strp.count(&mut state.stats);
-    }
-
-    /// Cuts messages, and puts them into the caller's buffers as long as each is the caller's and has room in one. The answer
-    /// is what else was found.
-    fn cut_straight<M: Regions, T: Tcp, S: Sink>(
-        &mut self,
-        batch: &mut Batch<'_, S>,
-        look: &mut Look<'_, T>,
-        memory: &mut M,
-    ) -> Cut {
-        let from = &mut self.psocks[batch.psock.index()];
-        if from.ready > 0 || from.strp.stopped() {
-            return Cut::More;
+        let (bytes, messages) = (state.stats.rx_bytes - rx_bytes, state.stats.rx_msgs - rx_msgs);
+        if messages > 0 {
+            state.mean = bytes.div_ceil(messages) as u32;
         }
-        let mine = batch.serving.filter(|csock| batch.caller.csock == Some(*csock));
-        let mut to = mine.map(|csock| &mut self.csocks[csock.index()]).filter(|to| to.rx.messages == 0);
-        let sink = &mut *batch.caller.sink;
-        let mut bytes = &memory.region(Region::Psock(batch.psock))[from.buffer.filled()];
-        while !bytes.is_empty() {
-            let cut = from.strp.next(bytes, look, &mut from.stats);
-            let (Cut::Message(len), Some(to), Some(room)) = (cut, to.as_mut(), sink.room()) else { return cut };
-            let (mut received, finished) = Received::of(to.kind, len, room);
-            if !finished {
-                return cut;
-            }
-            received.connection = to.told(from.name);
-            from.dealing.deal(len);
-            let message;
-            (message, bytes) = bytes.split_at(len);
-            if sink.put(&message[..received.len], received).is_ok() {
-                to.stats.rx_bytes += received.len as u64;
-                to.stats.rx_msgs += 1;
-            }
-            from.buffer.consume(len);
-        }
-        Cut::More
     }
 
     /// Finds a csock for the message of `len` bytes at the start of the buffer, or makes the psock wait with it.
@@ -234,50 +200,12 @@ impl MuxState {
         Some(csock)
     }
 
-    /// Puts the message into the caller's buffers, if it is for the caller and nothing is queued before it.
-    fn put_direct<M: Regions, S: Sink>(
-        &mut self,
-        csock: CsockId,
-        batch: &mut Batch<'_, S>,
-        len: usize,
-        memory: &mut M,
-    ) -> bool {
-        let sink = &mut *batch.caller.sink;
-        if batch.caller.csock != Some(csock) || self.csocks[csock.index()].rx.messages > 0 || sink.room().is_none() {
-            return false;
-        }
-        let tag = self.tag(batch.psock, len);
-        let state = &mut self.csocks[csock.index()];
-        let from = self.psocks[batch.psock.index()].buffer.filled().start;
-        let region = memory.region(Region::Psock(batch.psock));
-        let mut done = 0;
-        while let Some(room) = sink.room() {
-            let (mut received, finished) = Received::of(state.kind, len - done, room);
-            received.connection = state.told(tag.connection);
-            let put = sink.put(&region[from + done..from + done + received.len], received);
-            done += received.len;
-            if put.is_ok() {
-                state.stats.rx_bytes += received.len as u64;
-                state.stats.rx_msgs += u64::from(finished);
-            }
-            if finished || put.is_err() {
-                return true;
-            }
-        }
-        // Out of buffers in the middle of a SOCK_SEQPACKET message. There is room for its rest, the queue being empty.
-        let rest = (Region::Psock(batch.psock), from + done..from + len);
-        let queued = state.rx.push_from(memory, Region::Received(csock), rest, tag);
-        debug_assert!(queued && state.kind == Kind::SeqPacket);
-        self.note_gain(csock);
-        true
-    }
-
-    /// Puts what TCP has behind the bytes that are taken: how many bytes, and whether that is all that there is now. Few for
-    /// the last message.
+    /// Puts what TCP has behind the bytes that are taken: how many bytes, and whether that is all that there is now. `likely`
+    /// so many can be dealt out.
     fn peek<M: Regions, T: Tcp>(
         &mut self,
         psock: PsockId,
-        is_last: bool,
+        likely: usize,
         outside: &mut Outside<'_, M, T>,
     ) -> (usize, bool) {
         let state = &mut self.psocks[psock.index()];
@@ -290,8 +218,7 @@ impl MuxState {
             }
         }
         let region = outside.memory.region(Region::Psock(psock));
-        let window = if is_last { PEEK_LEAST } else { (state.window as usize).clamp(PEEK_LEAST, PEEK_MOST) };
-        let want = missing + window;
+        let want = missing + likely.clamp(PEEK_LEAST, PEEK_MOST);
         let want = want.min(region.len().saturating_sub(state.buffer.len()));
         let kept = state.buffer.len();
         let Some(room) = state.buffer.room(region, want).filter(|room| !room.is_empty()) else {
@@ -326,9 +253,6 @@ impl MuxState {
             state.dealing.take(taken);
             tcp.take(psock, taken);
             state.taken = state.taken.saturating_add(taken as u64);
-            if vain == 0 {
-                state.window = state.window.max((2 * taken).min(PEEK_MOST) as u32);
-            }
         }
         state.dealing.end();
         taken

@@ -13,11 +13,11 @@
 //!
 //! MSG_TRUNC, MSG_WAITALL and all others do nothing. `read` of length 0 never comes here.
 
+use crate::direct::Sink;
 use crate::errno::{EAGAIN, Errno};
 use crate::id::CsockId;
 use crate::mux::{Csock, Kind, MuxState};
 use crate::outside::{Region, Regions};
-use crate::pull::Sink;
 
 /// MSG_PEEK.
 pub const MSG_PEEK: i32 = 0x2;

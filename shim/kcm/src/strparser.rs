@@ -27,13 +27,14 @@
 //!
 //! # Time-out
 //!
-//! Counted from the first look at an unfinished message, with SO_RCVTIMEO as it is then. More bytes do not extend it.
+//! Counted from when TCP first had no more of an unfinished message, with SO_RCVTIMEO as it is then. More bytes do not
+//! extend it.
 
 use crate::errno::{EMSGSIZE, ENODATA, EPROTO, ESTRPIPE, Errno};
 use zerocopy::TryFromBytes;
 
 use crate::id::PsockId;
-use crate::outside::Tcp;
+use crate::outside::{Parse, Tcp};
 use crate::stats::PsockStats;
 
 /// The longest rest of a message that stays in TCP until all of it is there, if a quarter of the limit is not less.
@@ -56,11 +57,24 @@ pub struct Strparser {
     uncounted: u64,
     /// Its rest stays in TCP when it is no longer than this.
     left: u32,
+    /// SO_RCVTIMEO was looked at for it.
+    timed: bool,
     /// After an error: nothing is cut any more.
     stopped: bool,
 }
 
-/// What [`Strparser::next`] found.
+/// What [`Strparser::see`] saw of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// It has so many bytes, all of them are there, and nothing was known of it before.
+    Whole(usize),
+    /// Its length was known before: the parser was not asked.
+    Known,
+    /// This is what the parser says.
+    Said(i32),
+}
+
+/// What [`Strparser::cut`] made of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cut {
     /// The message is not whole.
@@ -74,13 +88,13 @@ pub enum Cut {
 /// What a look at the stream takes from outside. The TCP socket's options are read when they matter, and the limit once
 /// for all messages of one look.
 #[derive(Debug)]
-pub struct Look<'a, T> {
-    /// The TCP socket, and its parser.
+pub struct Look<'a, T: Tcp> {
+    /// The TCP sockets.
     pub tcp: &'a mut T,
+    /// The parser.
+    pub parser: T::Parser,
     /// Which one.
     pub psock: PsockId,
-    /// The time now, in nanoseconds.
-    pub now: u64,
     /// Bytes that TCP has: those of messages cut from what was shown last are among them.
     pub untaken: usize,
     /// The bytes shown are all that TCP has.
@@ -92,6 +106,24 @@ pub struct Look<'a, T> {
 }
 
 impl<T: Tcp> Look<'_, T> {
+    /// What the parser says of a message of which nothing was known before.
+    #[inline(always)]
+    pub fn parse(&mut self, bytes: &[u8]) -> Seen {
+        let result = self.parser.parse(bytes);
+        let length = u32::try_from(result).unwrap_or(0);
+        let whole = length > 0 && length as usize <= bytes.len();
+        if whole && !self.exceeds(length) {
+            return Seen::Whole(length as usize);
+        }
+        Seen::Said(result)
+    }
+
+    /// Whether a message of so many bytes is too long.
+    fn exceeds(&mut self, length: u32) -> bool {
+        length > LEAST_LIMIT && length > self.limit()
+    }
+
+    #[cold]
     fn limit(&mut self) -> u32 {
         *self.limit.get_or_insert_with(|| self.room.min(self.tcp.receive_limit(self.psock)))
     }
@@ -104,7 +136,8 @@ impl<T: Tcp> Look<'_, T> {
 
 impl Strparser {
     /// A stream of which nothing was seen.
-    pub const NEW: Self = Self { deadline: 0, full_len: 0, taken: 0, uncounted: 0, left: 0, stopped: false };
+    pub const NEW: Self =
+        Self { deadline: 0, full_len: 0, taken: 0, uncounted: 0, left: 0, timed: false, stopped: false };
 
     /// Whether an error ended parsing.
     pub fn stopped(&self) -> bool {
@@ -126,31 +159,48 @@ impl Strparser {
         self.need().is_some_and(|need| need <= self.left)
     }
 
-    /// Cuts the message at the start of `bytes`: those taken of it, and what TCP has behind them.
-    #[inline(always)]
-    pub fn next<T: Tcp>(&mut self, bytes: &[u8], look: &mut Look<'_, T>, stats: &mut PsockStats) -> Cut {
+    /// Sees what is to be known of the message at the start of `bytes`: those taken of it, and what TCP has behind them. Nearly all are whole
+    /// when they are first seen.
+    pub fn see<T: Tcp>(&self, bytes: &[u8], look: &mut Look<'_, T>) -> Seen {
         if self.full_len > 0 {
-            return self.go_on(bytes, stats);
+            return Seen::Known;
         }
-        let result = look.tcp.parse(look.psock, bytes);
-        let length = u32::try_from(result).unwrap_or(0);
-        // Nearly all are whole when they are first seen.
-        let whole = length > 0 && length as usize <= bytes.len();
-        if self.taken == 0 && whole && (length <= LEAST_LIMIT || length <= look.limit()) {
-            self.uncounted += u64::from(length);
-            stats.rx_msgs += 1;
-            return Cut::Message(length as usize);
+        match look.parse(bytes) {
+            Seen::Whole(length) if self.taken > 0 => Seen::Said(length as i32),
+            seen => seen,
         }
-        self.begin(result, bytes, look, stats)
+    }
+
+    /// Whether nothing is known of the next message, as after one that was whole.
+    pub fn is_between(&self) -> bool {
+        self.full_len == 0 && self.taken == 0
+    }
+
+    /// Cuts the message at the start of `bytes`, of which that was seen.
+    pub fn cut<T: Tcp>(&mut self, seen: Seen, bytes: &[u8], look: &mut Look<'_, T>, stats: &mut PsockStats) -> Cut {
+        match seen {
+            Seen::Whole(len) => {
+                self.cut_whole(1, len, stats);
+                Cut::Message(len)
+            }
+            Seen::Known => self.go_on(bytes, stats),
+            Seen::Said(result) => self.begin(result, bytes, look, stats),
+        }
+    }
+
+    /// So many messages, of so many bytes, were whole when they were seen, and are cut.
+    pub fn cut_whole(&mut self, messages: u64, bytes: usize, stats: &mut PsockStats) {
+        self.uncounted += bytes as u64;
+        stats.rx_msgs += messages;
     }
 
     /// The parser has said something of a message that is not whole, or is none.
     #[cold]
     fn begin<T: Tcp>(&mut self, result: i32, bytes: &[u8], look: &mut Look<'_, T>, stats: &mut PsockStats) -> Cut {
-        match self.judge(result, bytes.len(), look.limit(), stats) {
+        match self.judge(result, bytes.len(), look, stats) {
             Ok(0) => {
                 stats.rx_need_more += 1;
-                self.wait(bytes.len(), look);
+                self.take(bytes.len());
                 return Cut::More;
             }
             Ok(length) => {
@@ -161,7 +211,7 @@ impl Strparser {
         }
         if bytes.len() < self.full_len as usize {
             self.uncounted += bytes.len().saturating_sub(self.taken()) as u64;
-            self.wait(bytes.len(), look);
+            self.take(bytes.len());
             return Cut::More;
         }
         self.go_on(bytes, stats)
@@ -201,7 +251,13 @@ impl Strparser {
     }
 
     /// A parser's result: the length, 0 for an unknown one, or the error.
-    fn judge(&self, result: i32, shown: usize, limit: u32, stats: &mut PsockStats) -> Result<u32, Errno> {
+    fn judge<T: Tcp>(
+        &self,
+        result: i32,
+        shown: usize,
+        look: &mut Look<'_, T>,
+        stats: &mut PsockStats,
+    ) -> Result<u32, Errno> {
         let Ok(length) = u32::try_from(result) else {
             let in_middle = result == -ESTRPIPE && self.taken > 0;
             let (count, error) = if in_middle {
@@ -212,7 +268,8 @@ impl Strparser {
             *count += 1;
             return Err(error);
         };
-        if length > limit || length == 0 && shown >= limit as usize {
+        let least = if length == 0 { shown.saturating_add(1) as u32 } else { length };
+        if look.exceeds(least) {
             stats.rx_too_big += 1;
             return Err(EMSGSIZE);
         }
@@ -223,13 +280,13 @@ impl Strparser {
         Ok(length)
     }
 
-    /// Puts the message off until more has come.
-    fn wait<T: Tcp>(&mut self, shown: usize, look: &mut Look<'_, T>) {
-        if self.taken == 0 {
-            let time = look.tcp.receive_time(look.psock);
-            self.deadline = if time > 0 { look.now.saturating_add(time).max(1) } else { 0 };
+    /// TCP has no more at this time, in nanoseconds: the time-out of the message at hand begins, if there is one and its has
+    /// not.
+    pub fn keep_time<T: Tcp>(&mut self, psock: PsockId, now: u64, tcp: &mut T) {
+        if self.taken > 0 && !core::mem::replace(&mut self.timed, true) {
+            let time = tcp.receive_time(psock);
+            self.deadline = if time > 0 { now.saturating_add(time).max(1) } else { 0 };
         }
-        self.take(shown);
     }
 
     /// All that was shown of the message is taken.
@@ -242,7 +299,10 @@ impl Strparser {
     pub(crate) fn repair(&mut self, longest: u32) -> bool {
         self.uncounted = 0;
         let known = self.full_len == 0 || self.taken < self.full_len && 0 < self.taken && self.full_len <= longest;
-        known && self.taken <= longest && (self.deadline == 0 || self.taken > 0) && !(self.stopped && self.taken > 0)
+        known
+            && self.taken <= longest
+            && (self.deadline == 0 && !self.timed || self.taken > 0)
+            && !(self.stopped && self.taken > 0)
     }
 }
 
@@ -250,7 +310,8 @@ impl Strparser {
 impl Strparser {
     /// Wrong numbers.
     pub(crate) fn scramble(&mut self, mut random: impl FnMut() -> u64) {
-        (self.deadline, self.uncounted, self.stopped) = (random(), random(), random() & 1 == 0);
+        (self.deadline, self.uncounted) = (random(), random());
+        (self.timed, self.stopped) = (random() & 1 == 0, random() & 1 == 0);
         (self.full_len, self.taken, self.left) = (random() as u32, random() as u32, random() as u32);
     }
 }

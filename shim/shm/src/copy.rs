@@ -119,6 +119,35 @@ impl<'a> Buffers<'a> {
     }
 }
 
+/// Copies bytes that are few, mostly: up to 64 without a call, which costs more than the copy.
+///
+/// # Safety
+/// As of [`core::ptr::copy_nonoverlapping`].
+#[inline(always)]
+pub unsafe fn copy_few(from: *const u8, to: *mut u8, len: usize) {
+    const WORD: usize = size_of::<u128>();
+    // SAFETY: the caller's; words overlap where the length is no multiple of theirs.
+    unsafe {
+        let word = |at: usize| from.add(at).cast::<u128>().read_unaligned();
+        let put = |at: usize, word: u128| to.add(at).cast::<u128>().write_unaligned(word);
+        match len {
+            WORD..=32 => {
+                let (first, last) = (word(0), word(len - WORD));
+                put(0, first);
+                put(len - WORD, last);
+            }
+            33..=64 => {
+                let words = [word(0), word(WORD), word(len - 2 * WORD), word(len - WORD)];
+                put(0, words[0]);
+                put(WORD, words[1]);
+                put(len - 2 * WORD, words[2]);
+                put(len - WORD, words[3]);
+            }
+            _ => core::ptr::copy_nonoverlapping(from, to, len),
+        }
+    }
+}
+
 /// Lends memory of the library's own as the buffers of a call.
 pub fn lend<R>(bytes: &mut [u8], with: impl FnOnce(Buffers<'_>) -> R) -> R {
     let part = [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }];

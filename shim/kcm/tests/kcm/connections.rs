@@ -1,7 +1,7 @@
 //! Messages that say which connection they came from, or are to go to.
 
+use preloop_kcm::direct::Sink;
 use preloop_kcm::errno::{EAGAIN, EINVAL, EIO, ENOTCONN, EPIPE};
-use preloop_kcm::pull::Sink;
 use preloop_kcm::receive::{MSG_EOR, MSG_PEEK, Received};
 use preloop_kcm::send::{MSG_BATCH, MSG_MORE};
 use preloop_kcm::{CsockId, Kind, PsockId};

@@ -83,7 +83,7 @@ fn the_table_is_the_kernels() {
 #[test]
 fn stopped_and_reserved_psocks_are_shown_as_such() {
     let (mut world, csock, psock) = World::scene(Kind::Dgram);
-    world.tcp.of(psock).answers.push_back(-5);
+    world.tcp.of(psock).answers(&[-5]);
     world.arrive(psock, b"\xff\xff\xff\xfbxx");
     assert_eq!(table(&[&world]), facts("states.parser's error"));
     world.send(csock, b"open", MSG_MORE).expect("there is room");
@@ -115,7 +115,7 @@ fn the_sums_are_the_kernels() {
     for bytes in [b"hello", b"again"] {
         world.send(k, bytes, 0).expect("there is room");
     }
-    world.tcp.of(other).answers.push_back(-5);
+    world.tcp.of(other).answers(&[-5]);
     world.arrive(other, b"\xff\xff\xff\xfbxx");
     world.unattach(tcp);
     let (mux, psock) = world.mux.statistics();

@@ -9,7 +9,7 @@ use crate::world::{World, message};
 /// What eight bytes become with a parser that always answers `result`.
 fn outcome(result: i32) -> (String, Errno, Vec<u8>) {
     let (mut world, csock, psock) = World::scene(Kind::Dgram);
-    world.tcp.of(psock).answers.extend([result; 16]);
+    world.tcp.of(psock).answers(&[result; 16]);
     world.arrive(psock, b"01234567");
     (world.drain(csock), world.mux.take_error(psock), world.read_raw(psock))
 }
@@ -43,7 +43,7 @@ fn a_later_result_must_go_beyond_what_was_shown() {
     let table = [(1, EPROTO, ""), (2, EPROTO, ""), (3, 0, "-(3),-(3)"), (8, 0, "4(8)"), (9, 0, ""), (0, 0, "")];
     for (second, error, messages) in table {
         let (mut world, csock, psock) = World::scene(Kind::Dgram);
-        world.tcp.of(psock).answers.extend([0, second, 3, 0]);
+        world.tcp.of(psock).answers(&[0, second, 3, 0]);
         world.arrive(psock, b"01");
         world.arrive(psock, b"234567");
         assert_eq!(world.mux.take_error(psock), error, "{second} after 0");
@@ -55,7 +55,7 @@ fn a_later_result_must_go_beyond_what_was_shown() {
 #[test]
 fn estrpipe_in_the_middle_is_enodata() {
     let (mut world, _, psock) = World::scene(Kind::Dgram);
-    world.tcp.of(psock).answers.extend([0, -86]);
+    world.tcp.of(psock).answers(&[0, -86]);
     world.arrive(psock, b"01");
     world.arrive(psock, b"234567");
     assert_eq!(world.mux.take_error(psock), ENODATA);
@@ -67,7 +67,7 @@ fn the_parser_is_shown_each_message_from_its_first_byte() {
     let (mut world, csock, psock) = World::scene(Kind::Dgram);
     let three: Vec<u8> = ['a', 'b', 'c'].iter().flat_map(|letter| message(*letter, 3)).collect();
     world.arrive(psock, &three);
-    assert_eq!(world.tcp.of(psock).shown, [21, 14, 7]);
+    assert_eq!(world.tcp.of(psock).shown(), [21, 14, 7]);
     assert_eq!(world.drain(csock), "a(7),b(7),c(7)");
 }
 
@@ -77,12 +77,12 @@ fn the_parser_is_not_called_again_once_it_told_the_length() {
     for part in message('a', 30).chunks(10) {
         world.arrive(psock, part);
     }
-    assert_eq!(world.tcp.of(psock).shown, [10]);
+    assert_eq!(world.tcp.of(psock).shown(), [10]);
     assert_eq!(world.drain(csock), "a(34)");
     for byte in message('b', 2) {
         world.arrive(psock, &[byte]);
     }
-    assert_eq!(world.tcp.of(psock).shown, [10, 1, 2, 3, 4]);
+    assert_eq!(world.tcp.of(psock).shown(), [10, 1, 2, 3, 4]);
     assert_eq!(world.drain(csock), "b(6)");
 }
 
@@ -112,9 +112,9 @@ fn a_message_may_be_as_long_as_a_region_lets_it() {
 #[test]
 fn a_parser_that_asks_for_more_than_the_limit_is_stopped() {
     let (mut world, _, psock) = World::scene(Kind::Dgram);
-    world.tcp.of(psock).limit = 100;
-    world.tcp.of(psock).answers.extend([0; 8]);
-    world.arrive(psock, &[0; 99]);
+    world.tcp.of(psock).limit = 3000;
+    world.tcp.of(psock).answers(&[0; 8]);
+    world.arrive(psock, &[0; 2999]);
     assert_eq!(world.mux.error(psock), 0);
     world.arrive(psock, &[0; 1]);
     assert_eq!(world.mux.error(psock), EMSGSIZE);
@@ -301,7 +301,7 @@ fn long_streams_are_pulled_in_batches() {
     }
     let mut got = Vec::new();
     loop {
-        while world.pull_into(psock, None, &mut preloop_kcm::pull::NoSink) {}
+        while world.pull_into(psock, None, &mut preloop_kcm::direct::NoSink) {}
         world.settle();
         let before = got.len();
         while let Ok((bytes, _)) = world.receive(csock, usize::MAX, 0) {

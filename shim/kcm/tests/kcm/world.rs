@@ -1,15 +1,16 @@
 //! A mux with memory and TCP sockets that are vectors, and its descriptors as they would poll.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 
+use preloop_kcm::direct::{NoSink, Sink};
 use preloop_kcm::errno::{EAGAIN, Errno};
 use preloop_kcm::members::{Detached, Options};
-use preloop_kcm::outside::{Outside, Region, Regions, Tcp};
-use preloop_kcm::pull::{Caller, NoSink, Sink};
+use preloop_kcm::outside::{Outside, Parse, Region, Regions, Tcp};
+use preloop_kcm::pull::Caller;
 use preloop_kcm::receive::Received;
 use preloop_kcm::straight::Slices;
 use preloop_kcm::{CsockId, Kind, MuxState, PsockId};
@@ -20,7 +21,7 @@ const REGION: usize = 1 << 20;
 pub const BUFFER: u32 = 212_992;
 
 /// How many calls out of the core there are until its process is killed; 0 for never.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub struct Fuse(pub Rc<Cell<u32>>);
 
 /// What a killed process unwinds with.
@@ -81,11 +82,32 @@ pub struct Wire {
     pub write_error: Option<Errno>,
     pub limit: u32,
     pub time: u64,
-    /// What the parser answers; without any it reads a length of four bytes.
-    pub answers: VecDeque<i32>,
-    /// How many bytes each call of the parser was shown.
-    pub shown: Vec<usize>,
+    parser: Rc<RefCell<Script>>,
     pub writes: usize,
+}
+
+/// What a parser is to answer, without which it reads a length of four bytes; and what it was asked.
+#[derive(Default, Debug)]
+struct Script {
+    answers: VecDeque<i32>,
+    /// How many bytes each call was shown.
+    shown: Vec<usize>,
+}
+
+/// The program of a psock.
+#[derive(Debug)]
+pub struct Scripted(Rc<RefCell<Script>>, Fuse);
+
+impl Parse for Scripted {
+    fn parse(&mut self, bytes: &[u8]) -> i32 {
+        self.1.burn();
+        let mut script = self.0.borrow_mut();
+        script.shown.push(bytes.len());
+        script
+            .answers
+            .pop_front()
+            .unwrap_or_else(|| bytes.first_chunk().map_or(0, |length| 4i32.wrapping_add(i32::from_be_bytes(*length))))
+    }
 }
 
 impl Wire {
@@ -106,10 +128,19 @@ impl Wire {
             write_error: None,
             limit: 87380,
             time: 0,
-            answers: VecDeque::new(),
-            shown: Vec::new(),
+            parser: Rc::default(),
             writes: 0,
         }
+    }
+
+    /// What the parser answers next.
+    pub fn answers(&mut self, answers: &[i32]) {
+        self.parser.borrow_mut().answers.extend(answers);
+    }
+
+    /// How many bytes each call of the parser was shown.
+    pub fn shown(&self) -> Vec<usize> {
+        self.parser.borrow().shown.clone()
     }
 }
 
@@ -124,6 +155,8 @@ impl Wires {
 }
 
 impl Tcp for Wires {
+    type Parser = Scripted;
+
     fn peek(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, Errno> {
         let n = self.available(psock).min(into.len());
         let wire = self.of(psock);
@@ -193,12 +226,8 @@ impl Tcp for Wires {
         self.of(psock).time
     }
 
-    fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32 {
-        let wire = self.of(psock);
-        wire.shown.push(bytes.len());
-        wire.answers
-            .pop_front()
-            .unwrap_or_else(|| bytes.first_chunk().map_or(0, |length| 4i32.wrapping_add(i32::from_be_bytes(*length))))
+    fn parser(&mut self, psock: PsockId) -> Scripted {
+        Scripted(Rc::clone(&self.of(psock).parser), self.1.clone())
     }
 }
 
@@ -212,6 +241,10 @@ pub struct Buffers {
 impl Sink for Buffers {
     fn room(&self) -> Option<usize> {
         (self.left > 0).then_some(self.size)
+    }
+
+    fn left(&self) -> usize {
+        self.left
     }
 
     fn put(&mut self, bytes: &[u8], received: Received) -> Result<(), Errno> {

@@ -5,10 +5,10 @@ use super::{may_have_parts, parts};
 use crate::socket::kcm::receive::Slots;
 use core::ffi::{c_int, c_uint};
 use libc::{iovec, mmsghdr};
+use preloop_kcm::direct::{Messages, Sink};
 use preloop_kcm::errno::EFAULT;
-use preloop_kcm::pull::Sink;
 use preloop_kcm::receive::Received;
-use preloop_shm::copy::Buffers;
+use preloop_shm::copy::{Buffers, copy_few};
 use preloop_sys::Errno;
 use preloop_sys::probe::{Access, Page};
 
@@ -65,6 +65,11 @@ impl Sink for Headers<'_> {
     }
 
     #[inline]
+    fn left(&self) -> usize {
+        self.next.map_or(0, |_| self.msgs.len() - self.filled)
+    }
+
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8], message: Received) -> Result<(), c_int> {
         let Some(buffers) = self.next.take() else { return Ok(()) };
         if !buffers.scatter_if_allowed(bytes, &mut self.bytes) {
@@ -81,6 +86,51 @@ impl Sink for Headers<'_> {
         self.filled += 1;
         self.look_at_next();
         Ok(())
+    }
+
+    #[inline(always)]
+    fn fill<'a>(&mut self, messages: &mut impl Messages<'a>) -> Result<(), Received> {
+        while self.next.is_some() {
+            let unput = self.fill_simple(messages);
+            let Some((bytes, message)) = unput.or_else(|| self.room().and_then(|room| messages.next(room))) else {
+                break;
+            };
+            self.put(bytes, message).map_err(|_| message)?;
+        }
+        Ok(())
+    }
+}
+
+impl Headers<'_> {
+    /// Fills headers as long as each has one buffer, in pages that were used just now. The answer is a message that is still
+    /// to be put.
+    #[inline(always)]
+    fn fill_simple<'a>(&mut self, messages: &mut impl Messages<'a>) -> Option<(&'a [u8], Received)> {
+        let (mut filled, mut unput) = (0, None);
+        for header in &mut self.msgs[self.filled..] {
+            let msg = &mut header.msg_hdr;
+            if msg.msg_iovlen != 1 || !self.vectors.may(msg.msg_iov.cast(), size_of::<iovec>()) {
+                break;
+            }
+            // SAFETY: `new` vouches for the header, and it for its parts, which may be read.
+            let part = unsafe { msg.msg_iov.read() };
+            let Some((bytes, message)) = messages.next(part.iov_len) else { break };
+            let to = part.iov_base.cast::<u8>();
+            if message.connection != 0 || !self.bytes.may(to, bytes.len()) {
+                unput = Some((bytes, message));
+                break;
+            }
+            // SAFETY: the part may be written to, and and the message is for one of its length.
+            unsafe { copy_few(bytes.as_ptr(), to, bytes.len()) };
+            header.msg_len = message.len as c_uint;
+            msg.msg_flags = message.flags | self.flags & libc::MSG_CMSG_CLOEXEC;
+            (msg.msg_controllen, msg.msg_namelen) = (0, 0);
+            filled += 1;
+        }
+        self.filled += filled;
+        self.next = None;
+        self.look_at_next();
+        unput
     }
 }
 

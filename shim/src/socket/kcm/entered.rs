@@ -10,9 +10,10 @@ use crate::process;
 use crate::socket::wait;
 use core::cell::Cell;
 use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT};
+use preloop_kcm::direct::{NoSink, Sink};
 use preloop_kcm::id::{CsockId, PsockId};
 use preloop_kcm::outside::Outside;
-use preloop_kcm::pull::{Caller, NoSink, Sink};
+use preloop_kcm::pull::Caller;
 use preloop_kcm::{MuxState, Set, Work};
 use preloop_shm::mux::{Locked, MuxRegions};
 use preloop_sys::unix::Inner;
@@ -314,7 +315,9 @@ impl Entered<'_> {
         let deadline = if self.mux.is_shared() { self.agree(deadline) } else { deadline };
         let deadline = if self.local.ears.deaf { wait::sooner(deadline) } else { deadline };
         self.local.set_deadline(deadline.unwrap_or(0));
-        if !self.state().unread().is_empty() {
+        // Readers on their own come again, or the pump finds that they do not.
+        let is_seen_to = !self.mux.is_shared() && self.mux.readers.are_on_their_own();
+        if !is_seen_to && !self.state().unread().is_empty() {
             self.mux.kick();
         }
     }

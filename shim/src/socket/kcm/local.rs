@@ -300,8 +300,8 @@ impl Local {
     }
 
     /// The program of a psock, and what it reads besides the bytes.
-    pub fn program(&self, psock: PsockId) -> Option<(&Program, &Fields)> {
-        self.psock(psock).map(|psock| (&*psock.program, &psock.fields))
+    pub fn program(&self, psock: PsockId) -> Option<(&Arc<Program>, &Fields)> {
+        self.psock(psock).map(|psock| (&psock.program, &psock.fields))
     }
 
     /// A psock's TCP socket.

@@ -22,7 +22,7 @@ use crate::socket::bell::Bell;
 use crate::socket::file::OpenFile;
 use crate::socket::poll::{IN, OUT, RDHUP, View, look_at_moved};
 use crate::socket::{clc, close, epoll};
-use preloop_kcm::pull::NoSink;
+use preloop_kcm::direct::NoSink;
 use preloop_shm::counted::Counted;
 use preloop_sys::{Errno, Fd, call, event, process as system, tcp};
 use preloop_uapi::sync::Ordering;

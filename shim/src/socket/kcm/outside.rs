@@ -4,12 +4,14 @@ use super::local::Local;
 use super::stream::Stream;
 use preloop_kcm::errno::Errno as CoreErrno;
 use preloop_kcm::id::PsockId;
-use preloop_kcm::outside::Tcp;
+use preloop_kcm::outside::{Parse, Tcp};
 use preloop_kcm::straight::Source;
-use preloop_parsers::Verdict;
+use preloop_parsers::spec::Spec;
+use preloop_parsers::{Fields, Program, Verdict};
 use preloop_shm::copy::Buffers;
 use preloop_sys::probe::Access;
 use preloop_sys::{Errno, call};
+use std::sync::Arc;
 
 fn core_errno(errno: Errno) -> CoreErrno {
     errno.into_raw()
@@ -39,6 +41,8 @@ impl Source<Local> for Gathered<'_> {
 }
 
 impl Tcp for Local {
+    type Parser = Reader;
+
     fn peek(&mut self, psock: PsockId, into: &mut [u8]) -> Result<usize, CoreErrno> {
         self.stream(psock).ok_or(preloop_kcm::errno::EAGAIN)?.peek(into).map_err(core_errno)
     }
@@ -81,9 +85,24 @@ impl Tcp for Local {
         self.stream(psock).map_or(u32::MAX, Stream::room)
     }
 
-    fn parse(&mut self, psock: PsockId, bytes: &[u8]) -> i32 {
-        let Some((program, fields)) = self.program(psock) else { return 0 };
-        match Verdict::of(program.run(bytes, fields)) {
+    fn parser(&mut self, psock: PsockId) -> Reader {
+        Reader(self.program(psock).map(|(program, fields)| (program.spec(), Arc::clone(program), *fields)))
+    }
+}
+
+/// A psock's program, and what it reads besides the bytes. A spec stands beside its program, where it is quickly at hand.
+#[derive(Debug)]
+pub struct Reader(Option<(Option<Spec>, Arc<Program>, Fields)>);
+
+impl Parse for Reader {
+    #[inline(always)]
+    fn parse(&mut self, bytes: &[u8]) -> i32 {
+        let Some((spec, program, fields)) = &self.0 else { return 0 };
+        let answer = match spec {
+            Some(spec) => Ok(spec.run(bytes)),
+            None => program.interpret(bytes, fields),
+        };
+        match Verdict::of(answer) {
             Verdict::NeedMore => 0,
             Verdict::Length(length) => i32::try_from(length).unwrap_or(i32::MAX),
             Verdict::Error(error) => 0i32.wrapping_sub_unsigned(error),

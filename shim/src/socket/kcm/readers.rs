@@ -77,6 +77,11 @@ impl Readers {
         self.on_their_own.load(SeqCst) && self.busy.load(SeqCst) && core::mem::replace(asked, now) != now
     }
 
+    /// Whether the pump does not hear of the set, and looks after a while whether they still ask.
+    pub fn are_on_their_own(&self) -> bool {
+        self.on_their_own.load(SeqCst)
+    }
+
     /// They do not ask any more. True when the pump is to hear of the set again.
     pub fn have_stopped(&self) -> bool {
         self.busy.store(false, SeqCst);

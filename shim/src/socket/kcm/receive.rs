@@ -3,8 +3,8 @@
 use super::csock::Sock;
 use super::entered::Entered;
 use libc::{MSG_DONTWAIT, MSG_PEEK, SO_RCVTIMEO};
+use preloop_kcm::direct::{NoSink, Sink};
 use preloop_kcm::errno::{EFAULT, Errno as CoreErrno};
-use preloop_kcm::pull::Sink;
 use preloop_kcm::receive::Received;
 use preloop_shm::copy::Buffers;
 use preloop_sys::probe::Access;
@@ -130,7 +130,7 @@ pub fn has_waited(own: Fd, timeout: i32, since: u64) -> bool {
 fn take(sock: &Sock, entered: &mut Entered<'_>, slots: &mut impl Slots, flags: i32) {
     if flags & MSG_PEEK != 0 {
         if entered.state().messages(sock.id) == 0 {
-            entered.serve(Some(sock.id), &mut preloop_kcm::pull::NoSink);
+            entered.serve(Some(sock.id), &mut NoSink);
         }
         take_queued(sock, entered, slots, flags);
         return;

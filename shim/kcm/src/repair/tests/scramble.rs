@@ -85,7 +85,7 @@ fn scramble(mux: &mut MuxState, memory: &mut Memory, mut random: impl FnMut() ->
             14 if random() & 1 == 0 => psock.dealing.scramble(&mut random),
             14 => psock.writing.scramble(&mut random),
             23 => (psock.taken, psock.given) = (random(), random()),
-            15 => (psock.stats.rx_msgs, psock.saved.rx_msgs, psock.window) = (random(), random(), random() as u32),
+            15 => (psock.stats.rx_msgs, psock.saved.rx_msgs, psock.mean) = (random(), random(), random() as u32),
             16 => mux.receivers.scramble(&mut random),
             17 => mux.senders.scramble(&mut random),
             18 => mux.ready.scramble(&mut random),
