@@ -38,8 +38,10 @@ static PUMP: Mutex<Pump> = Mutex::new(Pump { set: -1, bell: -1, pid: 0 });
 
 /// Muxes that the pump hears of at a time.
 const AT_A_TIME: usize = 16;
-/// How long calls that receive without pause may leave undone what is not theirs, in nanoseconds.
+/// How long calls that receive without pause may leave undone what is not theirs, in nanoseconds, when they have just begun to.
 const ON_THEIR_OWN: u64 = 200_000;
+/// And when they have gone on for some time: each look takes the processor from them, if it is the same.
+const FOR_LONG: u64 = 1_600_000;
 /// Bytes of the thread's stack: a parser's run takes the most of it.
 const STACK: usize = 256 << 10;
 
@@ -162,6 +164,9 @@ struct OnTheirOwn {
 #[derive(Default)]
 struct Known {
     on_their_own: Vec<OnTheirOwn>,
+    /// When those are looked at next, and how long after the last time, in nanoseconds.
+    look_at: u64,
+    pause: u64,
     /// Those that may have more to do.
     unfinished: Vec<u64>,
 }
@@ -199,7 +204,7 @@ impl Known {
         }
         self.on_their_own.retain(|own| own.mux != number);
         match mux.readers.left_on_their_own() {
-            Some(asked) => self.on_their_own.push(OnTheirOwn { mux: number, asked, has_alarm }),
+            Some(asked) => self.leave_alone(OnTheirOwn { mux: number, asked, has_alarm }),
             None if has_alarm => self.serve(&mux),
             None => listen(&mux, set, libc::EPOLLIN as u32),
         }
@@ -209,6 +214,25 @@ impl Known {
         if mux.serve() {
             self.unfinished.push(mux.number());
         }
+    }
+
+    fn leave_alone(&mut self, own: OnTheirOwn) {
+        let at = clock::now() + ON_THEIR_OWN;
+        self.look_at = if self.on_their_own.is_empty() { at } else { self.look_at.min(at) };
+        self.pause = ON_THEIR_OWN;
+        self.on_their_own.push(own);
+    }
+
+    fn look_if_due(&mut self) {
+        let now = clock::now();
+        if self.on_their_own.is_empty() || now < self.look_at {
+            return;
+        }
+        self.look();
+        // Out of its set it would hear of other muxes that late.
+        let keeps_out = self.on_their_own.iter().any(|own| own.has_alarm);
+        self.pause = if keeps_out { ON_THEIR_OWN } else { (2 * self.pause).min(FOR_LONG) };
+        self.look_at = now + self.pause;
     }
 
     /// Looks whether readers are still on their own, and serves the muxes of those that are not.
@@ -231,23 +255,22 @@ impl Known {
 }
 
 /// Waits until the set tells something, or readers that are on their own are to be looked at. True when that is now.
-fn wait_until(look_at: u64, known: &Known, set: Fd) -> bool {
+fn wait_until(known: &Known, set: Fd) -> bool {
     let has_alarm = known.on_their_own.iter().any(|own| own.has_alarm);
     let on = if has_alarm { bell() } else { set };
     if known.unfinished.is_empty() {
-        event::poll_for(on, libc::POLLIN, look_at.saturating_sub(clock::now()));
+        event::poll_for(on, libc::POLLIN, known.look_at.saturating_sub(clock::now()));
     }
     has_alarm && call::read(on, &mut [0; 8]).is_ok()
 }
 
 fn run(set: Fd) {
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
-    let (mut known, mut look_at) = (Known::default(), 0u64);
+    let mut known = Known::default();
     loop {
         let is_idle = known.is_idle();
-        let has_none = known.on_their_own.is_empty();
-        if !has_none && wait_until(look_at, &known, set) {
-            look_at = 0;
+        if !known.on_their_own.is_empty() && wait_until(&known, set) {
+            known.look_at = 0;
         }
         let count = match event::epoll_wait(set, &mut events, if is_idle { -1 } else { 0 }) {
             Ok(count) => count,
@@ -256,12 +279,6 @@ fn run(set: Fd) {
         };
         let unfinished = core::mem::take(&mut known.unfinished);
         events[..count].iter().map(|event| event.u64).chain(unfinished).for_each(|what| known.told(what));
-        let now = clock::now();
-        if has_none || look_at <= now {
-            if !has_none {
-                known.look();
-            }
-            look_at = now + ON_THEIR_OWN;
-        }
+        known.look_if_due();
     }
 }
