@@ -135,8 +135,9 @@ impl Entered<'_> {
         self.with(|state, outside| state.pull(psock, Caller { csock, sink, now }, outside));
     }
 
-    /// Reads the psocks that had no receiver for a message and now have one, for a call that waits on a csock.
-    pub fn resume<S: Sink>(&mut self, csock: CsockId, sink: &mut S) {
+    /// Reads on where TCP does not tell again, for a call that waits on a csock: the psocks that had no receiver for a message
+    /// and now have one; and those that more was left in, until there is something for the next call.
+    pub fn read_on<S: Sink>(&mut self, csock: CsockId, sink: &mut S) {
         loop {
             let resumed = self.state().take_resumed();
             if resumed.is_empty() {
@@ -145,6 +146,12 @@ impl Entered<'_> {
             for psock in resumed.iter() {
                 self.pull(psock, Some(csock), sink);
             }
+        }
+        for psock in self.state().unread().iter() {
+            if sink.is_full() && self.state().messages(csock) > 0 {
+                break;
+            }
+            self.pull(psock, Some(csock), sink);
         }
     }
 

@@ -136,8 +136,8 @@ fn take(sock: &Sock, entered: &mut Entered<'_>, slots: &mut impl Slots, flags: i
         return;
     }
     take_queued(sock, entered, slots, flags);
-    if slots.room().is_some() {
-        entered.resume(sock.id, slots);
+    if slots.room().is_some() || entered.state().messages(sock.id) == 0 {
+        entered.read_on(sock.id, slots);
     }
     if slots.room().is_some() || sock.mux.readers.should_ask(slots.filled(), clock::now) {
         entered.serve(Some(sock.id), slots);
