@@ -72,7 +72,11 @@ fn sets() -> Vec<Arc<Set>> {
 /// it does not have.
 pub fn fork(fork: impl FnOnce() -> i32) -> i32 {
     let forking = alone();
+    // At work it takes locks of files that are taken here.
+    let pump_rests = kcm::rest();
     let births = BIRTHS.write().unwrap_or_else(|e| e.into_inner());
+    // So does bringing a mux up to date.
+    let kcm = kcm::before_fork();
     let (files, sets) = (files(), sets());
     count(&files, true);
     // Handshakes under way are put off: their Unix sockets and offers belong to one process. None begins anew, now that
@@ -83,12 +87,11 @@ pub fn fork(fork: impl FnOnce() -> i32) -> i32 {
     let frozen_files: Vec<_> = files.iter().map(|file| file.freeze()).collect();
     // Handlers of pthread_atfork(3) run inside, with all these locks held.
     FORKER.store(this_thread(), Relaxed);
-    let kcm = kcm::before_fork();
     let child = process::hold(|| {
         kcm.hold(|| bpf::hold(|| bell::hold(|| group::hold(|| FILES.hold(|| SETS.hold(|| KCM_SOCKS.hold(fork)))))))
     });
     FORKER.store(0, Relaxed);
-    drop((frozen_files, frozen_sets, births, forking));
+    drop((frozen_files, frozen_sets, births, pump_rests, forking));
     match child {
         0 => {
             in_child(&files, &sets);

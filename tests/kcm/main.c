@@ -480,6 +480,7 @@ static const struct {
     {"many_given_on", many_given_on},
     {"passer_is_gone", passer_is_gone},
     {"mux_is_gone", mux_is_gone},
+    {"posted_while_forking", posted_while_forking},
     {"stopped", stopped},
     {"streams", streams},
     {"woken_and_killed", woken_and_killed},

@@ -41,6 +41,7 @@ void low_water(void);
 void many_given_on(void);
 void passer_is_gone(void);
 void mux_is_gone(void);
+void posted_while_forking(void);
 void stopped(void);
 void streams(void);
 void woken_and_killed(void);

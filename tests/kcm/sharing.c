@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -118,4 +119,35 @@ void killed_senders(void)
 {
     with_killed_senders(0);
     with_killed_senders(1);
+}
+
+static void *fork_forever(void *until)
+{
+    while (!__atomic_load_n((int *)until, __ATOMIC_SEQ_CST)) {
+        pid_t child = fork();
+        if (child == 0)
+            _exit(0);
+        CHECK(waitpid(child, NULL, 0) == child);
+    }
+    return NULL;
+}
+
+/* The library's thread posts errors while another one forks. */
+void posted_while_forking(void)
+{
+    enum { ROUNDS = 2000 };
+    int kcm = kcm_socket(SOCK_DGRAM), over = 0;
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, fork_forever, &over) == 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        struct pair pair = attached(kcm);
+        struct pollfd entry = {.fd = pair.tcp};
+        CHECK(write(pair.peer, "\x7f\xff\xff", 4) == 4);
+        CHECK(poll(&entry, 1, 5000) == 1 && entry.revents == POLLERR);
+        CHECK(unattach(kcm, pair.tcp) == 0);
+        close(pair.tcp);
+        close(pair.peer);
+    }
+    __atomic_store_n(&over, 1, __ATOMIC_SEQ_CST);
+    CHECK(pthread_join(thread, NULL) == 0);
 }

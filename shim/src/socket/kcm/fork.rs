@@ -13,6 +13,11 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Muxes(Vec<Arc<Mux>>);
 
+/// Keeps the pump out of all muxes while the answer lives.
+pub fn rest() -> Option<pump::Rest> {
+    if registry::any() { pump::rest() } else { None }
+}
+
 /// From now on the muxes of this process may have holders elsewhere.
 pub fn before_fork() -> Muxes {
     let muxes = registry::all();
@@ -26,9 +31,8 @@ pub fn before_fork() -> Muxes {
 }
 
 impl Muxes {
-    /// Runs `during` while no thread of this process is inside a mux, and none comes or goes.
+    /// Runs `during` while no thread of this process is inside a mux, and none comes or goes. For who has the pump [`rest`].
     pub fn hold<R>(&self, during: impl FnOnce() -> R) -> R {
-        let _rests = pump::rest();
         let frozen: Vec<_> = self.0.iter().map(|mux| mux.local()).collect();
         let result = registry::hold(|| pump::hold(|| proc::hold(|| lower::hold(during))));
         drop(frozen);
