@@ -13,7 +13,7 @@ use preloop_sys::process::Masked;
 use preloop_uapi::sync::Ordering;
 use rustc_hash::FxHashSet;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, TryLockError};
 
 /// Held for writing from the count of what the child will have until the fork.
 static BIRTHS: RwLock<()> = RwLock::new(());
@@ -38,6 +38,15 @@ pub fn is_inside() -> bool {
 /// child.
 pub fn may_not_fork() -> RwLockReadGuard<'static, ()> {
     BIRTHS.read().unwrap_or_else(|e| e.into_inner())
+}
+
+/// As [`may_not_fork`]. `None` while a fork is under way, which waits for what the caller holds.
+pub fn may_not_fork_now() -> Option<RwLockReadGuard<'static, ()>> {
+    match BIRTHS.try_read() {
+        Ok(no_fork) => Some(no_fork),
+        Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// No fork happens while the answer lives.

@@ -38,6 +38,9 @@ void leaves(void);
 void workers(void);
 void generations(void);
 void closed(void);
+void found(void);
+void changing(void);
+void forking(void);
 void refused(void);
 
 #endif

@@ -16,7 +16,7 @@ use preloop_sys::{Fd, call};
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::Ordering;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Who is to be told when the connection moves: a sleeping thread, or an epoll set that has it.
 #[derive(Debug, Clone)]
@@ -82,7 +82,17 @@ impl OpenFile {
     /// Goes on with a socket that another program or process handed over, for this process already counted; at no descriptor if `fd` is
     /// -1.
     pub fn inherit(sock: &'static Sock, fd: Fd, link: Option<Arc<Link>>, tenant: Option<Tenant>) -> Counted<Self> {
-        let _no_fork = fork::may_not_fork();
+        Self::inherit_while(&fork::may_not_fork(), sock, fd, link, tenant)
+    }
+
+    /// As [`OpenFile::inherit`], for who keeps forks away.
+    pub fn inherit_while(
+        _no_fork: &RwLockReadGuard<'_, ()>,
+        sock: &'static Sock,
+        fd: Fd,
+        link: Option<Arc<Link>>,
+        tenant: Option<Tenant>,
+    ) -> Counted<Self> {
         let file = Self::know(sock, fd, tenant);
         if let Some(link) = link {
             sock.listing.group.store(link.group.address(), Ordering::Relaxed);

@@ -4,7 +4,7 @@ use super::entered::Entered;
 use super::local::Ends;
 use super::mux::Mux;
 use super::vault::Member;
-use super::{registry, senders, share};
+use super::{members, registry, senders};
 use crate::fdtable;
 use crate::process;
 use crate::socket::birth;
@@ -98,7 +98,7 @@ fn add(mux: &Arc<Mux>, kind: Kind, flags: i32) -> Result<Fd, Errno> {
     // Before it is there: if this process is killed now, its siblings find the far end, which hangs up.
     let ready = entered
         .watch_far_end(id, ends.far)
-        .and_then(|()| share::put_csock(mux, id, ends.far, generation))
+        .and_then(|()| members::put_csock(mux, id, ends.far, generation))
         .and_then(|()| entered.with(|state, outside| state.open(options, outside.memory)).map_err(Errno::new));
     if let Err(error) = ready {
         entered.local.forget_ends(id);

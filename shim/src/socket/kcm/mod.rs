@@ -38,7 +38,7 @@
 //! | [`pump`], [`alarm`] | the thread; how one of several processes wakes |
 //! | [`registry`] | every mux of this process |
 //! | [`fork`] | what a forked child has to make anew |
-//! | [`share`], [`vault`] | muxes in several processes: fork, exec, SCM_RIGHTS |
+//! | [`share`], [`members`], [`vault`] | muxes in several processes: fork, exec, SCM_RIGHTS |
 
 mod alarm;
 pub mod csock;
@@ -48,6 +48,7 @@ mod fields;
 pub mod fork;
 mod local;
 pub mod lower;
+mod members;
 pub mod mux;
 pub mod options;
 mod outside;

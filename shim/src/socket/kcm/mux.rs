@@ -6,7 +6,7 @@ use super::lower::News;
 use super::readers::Readers;
 use super::source::{EVENTS, Source};
 use super::vault::{Member, Vault};
-use super::{proc, pump, registry, share};
+use super::{members, proc, pump, registry};
 use crate::fork;
 use crate::process;
 use crate::socket::wait;
@@ -207,7 +207,7 @@ impl Mux {
         let members = self.header().members.load(Ordering::Acquire);
         // For a repair all TCP sockets have to be there, to be asked how far the dead one had come with them.
         if core::mem::replace(&mut entered.local.members, members) != members || needs_repair {
-            share::sync(&mut entered);
+            members::sync(&mut entered);
         }
         if needs_repair {
             entered.with(|state, outside| {

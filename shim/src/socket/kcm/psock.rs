@@ -5,8 +5,7 @@ use super::entered::Entered;
 use super::lower;
 use super::mux::Mux;
 use super::stream::Stream;
-use super::vault::Member;
-use super::{parser, registry, share};
+use super::{members, parser, registry};
 use crate::fdtable::{self, hint};
 use crate::log;
 use crate::process;
@@ -28,7 +27,7 @@ use std::sync::{Arc, Mutex};
 ///
 /// # Errors
 /// ENOENT when `tcp` is no socket; EBADF, EINVAL for the program; EOPNOTSUPP for any socket but TCP's, connected or
-/// connecting, and for a connection that has moved to shared memory when other processes may have the mux; EALREADY;
+/// connecting, and for a connection that has moved to shared memory when other processes than siblings may have the mux; EALREADY;
 /// ENFILE when the mux has as many as it may; ENOMEM.
 pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     let (inode, kind) = call::inode(request.fd);
@@ -47,8 +46,8 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     let others;
     let mut entered = sock.mux.enter()?;
     let has_moved = file.link().is_some();
-    if has_moved && sock.mux.is_shared() {
-        // The others have no part in the connection, and would go on without it.
+    if has_moved && sock.mux.header().passed.load(Ordering::Acquire) != 0 {
+        // Others may be no siblings, with which memory is shared.
         return Err(Errno::EOPNOTSUPP);
     }
     // Taken by who is in a mux, and so free in a forked child.
@@ -69,8 +68,12 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     let seen = if state == tcp::state::SYN_SENT { state.into() } else { seen() };
     entry.seen.store(seen, Ordering::Relaxed);
     let fd = process::adopt(fd);
-    let usable =
-        if has_moved { birth::kept(&file, fd) } else { share::put_psock(&sock.mux, psock, fd, generation, &loaded.1) };
+    let usable = if has_moved {
+        let put = || members::put_moved(&sock.mux, psock, (fd, &file), generation, &loaded.1);
+        birth::kept(&file, fd).and_then(|()| put())
+    } else {
+        members::put_psock(&sock.mux, psock, fd, generation, &loaded.1)
+    };
     entry.posts.store(file.sock.posts.load(Ordering::Acquire), Ordering::Release);
     file.mux.store(sock.mux.number(), Release);
     entered.news.changed(file.clone());
@@ -80,10 +83,8 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
         .and_then(|()| entered.with(|state, outside| state.attach(cookie, outside)).map_err(Errno::new));
     if let Err(error) = attached {
         entry.cookie.store(0, Ordering::Release);
+        members::take_out(&entered, &sock.mux, psock, generation);
         entered.forget(psock);
-        if let Some(vault) = sock.mux.vault() {
-            vault.remove(Member::Psock(psock, generation));
-        }
         return Err(error);
     }
     sock.mux.members_changed();
@@ -172,10 +173,8 @@ pub fn take_away(entered: &mut Entered<'_>, psock: PsockId) -> Result<usize, Err
     let entry = mux.psock(psock);
     entry.cookie.store(0, Ordering::Release);
     let generation = entry.generation.fetch_add(1, Ordering::AcqRel);
+    members::take_out(entered, &mux, psock, generation);
     entered.forget(psock);
-    if let Some(vault) = mux.vault() {
-        vault.remove(Member::Psock(psock, generation));
-    }
     mux.members_changed();
     log::debug_kcm(format_args!("mux {}: psock-{} unattached", mux.number(), psock.0));
     Ok(0)

@@ -1,8 +1,6 @@
 //! A mux in several processes: siblings of a fork, the next program after an exec, and whoever is passed a KCM socket.
 //!
-//! Siblings have everything that was there at the fork. What comes later lies in the mux's [`Vault`], from which each
-//! process takes what it does not have when it next enters the mux ([`sync`]): `MuxHeader::members` tells that something
-//! changed.
+//! What siblings add after the fork, they tell each other by the mux's [`Vault`] ([`super::members`]).
 //!
 //! A KCM socket is recognised by the name that its far end is bound to before it may be passed. Who receives one asks at the
 //! mux's *desk*, a listening Unix socket of its own name, which the pumps of all processes that have the mux serve: a
@@ -12,24 +10,22 @@
 
 use super::csock::{self, KcmSock, Sock};
 use super::entered::Entered;
-use super::local::{Ends, Loaded};
+use super::local::Ends;
+use super::members::{put_csock, put_psock};
 use super::mux::Mux;
 use super::vault::{Member, Vault};
 use super::{pump, registry};
-use crate::bpf;
 use crate::fdtable;
 use crate::log;
 use crate::process;
 use crate::socket::birth;
 use preloop_kcm::Kind;
-use preloop_kcm::id::{CsockId, PsockId};
-use preloop_parsers::Parser;
+use preloop_kcm::id::CsockId;
 use preloop_shm::mux::MuxMemory;
-use preloop_sys::unix::{self, FDS_MAX, Inner};
+use preloop_sys::unix::{self, Inner};
 use preloop_sys::{Errno, Fd, call, sleep};
 use preloop_uapi::mux::MUX_NAME;
 use preloop_uapi::sync::Ordering;
-use rustc_hash::FxHashSet;
 use std::sync::Arc;
 
 /// How long a newcomer waits at the desk, in nanoseconds: the pump behind it may be busy, or stopped.
@@ -68,110 +64,6 @@ impl Name {
         let kind = if parts.next()? == "d" { Kind::Dgram } else { Kind::SeqPacket };
         Some(Self { mux, csock, generation, kind })
     }
-}
-
-/// Takes what other processes have added, and lets go of what they have taken away.
-pub fn sync(entered: &mut Entered<'_>) {
-    let mux = entered.mux();
-    for (psock, generation) in entered.local.psocks() {
-        if mux.psock(psock).generation.load(Ordering::Acquire) != generation {
-            entered.forget(psock);
-        }
-    }
-    for (csock, generation) in entered.local.csocks() {
-        if mux.csock(csock).generation.load(Ordering::Acquire) != generation {
-            entered.local.forget_ends(csock);
-        }
-    }
-    if entered.state().csocks().is_empty() {
-        // Another process closed the last one.
-        drop(registry::leave(&mux));
-    }
-    let Some(vault) = mux.vault() else { return };
-    let missing = missing(entered);
-    if missing.is_empty() {
-        return;
-    }
-    let mut starved = false;
-    for (member, found) in vault.find(&missing) {
-        starved |= take(entered, member, found).is_err();
-    }
-    if starved {
-        // Tried again when the mux is next entered.
-        entered.local.members = entered.local.members.wrapping_sub(1);
-    }
-}
-
-/// The members that this process has no descriptors of.
-fn missing(entered: &mut Entered<'_>) -> FxHashSet<Member> {
-    let mux = entered.mux();
-    let (state, local) = entered.shown();
-    let psocks = state.psocks().iter().filter(|psock| local.tcp(*psock).is_none());
-    let psocks = psocks.map(|psock| Member::Psock(psock, mux.psock(psock).generation.load(Ordering::Acquire)));
-    let csocks = state.csocks().iter().filter(|csock| local.far_end(*csock).is_none());
-    let csocks = csocks.map(|csock| Member::Csock(csock, mux.csock(csock).generation.load(Ordering::Acquire)));
-    let has_desk = local.desk().is_some() || mux.header().passed.load(Ordering::Acquire) == 0;
-    psocks.chain(csocks).chain((!has_desk).then_some(Member::Desk)).collect()
-}
-
-/// This process has no descriptors left.
-struct Starved;
-
-/// Takes charge of a member's descriptors.
-fn take(entered: &mut Entered<'_>, member: Member, found: [Option<Inner>; FDS_MAX]) -> Result<(), Starved> {
-    match (member, found) {
-        (Member::Psock(psock, generation), [Some(tcp), Some(parser), ..]) => {
-            if let Some(loaded) = read_parser(&parser) {
-                let fd = process::adopt(tcp.move_high());
-                entered.local.add_psock(psock, (fd, generation), None, loaded);
-                let _ = entered.watch_psock(psock, fd);
-            }
-        }
-        (Member::Csock(csock, generation), [Some(far), ..]) => {
-            let far = process::adopt(far.move_high());
-            entered.local.add_ends(csock, Ends { own: -1, far }, generation);
-            let _ = entered.watch_far_end(csock, far);
-        }
-        (Member::Desk, [Some(desk), ..]) => {
-            let _ = entered.open_desk(desk.move_high());
-        }
-        (Member::Kick, _) => {}
-        _ => return Err(Starved),
-    }
-    Ok(())
-}
-
-fn read_parser(memfd: &Inner) -> Option<Loaded> {
-    let mut bytes = vec![0; usize::try_from(call::file_size(memfd.fd()).ok()?).ok()?];
-    let got = call::read_file(memfd.fd(), &mut bytes, Some(0)).ok()?;
-    let parser = Parser::from_bytes(bytes.get(..got)?).ok()?;
-    Some((bpf::of_parser(&parser).ok()?, bytes))
-}
-
-/// A memfd with a parser.
-fn write_parser(parser: &[u8]) -> Result<Inner, Errno> {
-    let memfd = Inner::from_raw(call::memfd(c"preloop-parser")?);
-    call::write(memfd.fd(), parser)?;
-    Ok(memfd)
-}
-
-/// Puts a new csock into the vault, if there is one.
-///
-/// # Errors
-/// See [`Vault::put`].
-pub fn put_csock(mux: &Mux, csock: CsockId, far: Fd, generation: u32) -> Result<(), Errno> {
-    let Some(vault) = mux.vault() else { return Ok(()) };
-    vault.put(Member::Csock(csock, generation), &[far])
-}
-
-/// Puts a new psock into the vault, if there is one.
-///
-/// # Errors
-/// See [`Vault::put`]; EMFILE and its like.
-pub fn put_psock(mux: &Mux, psock: PsockId, tcp: Fd, generation: u32, parser: &[u8]) -> Result<(), Errno> {
-    let Some(vault) = mux.vault() else { return Ok(()) };
-    let parser = write_parser(parser)?;
-    vault.put(Member::Psock(psock, generation), &[tcp, parser.fd()])
 }
 
 /// Before a KCM socket goes to somebody who may not have its mux: whoever gets it finds everything.

@@ -21,7 +21,8 @@ const ROOM: i32 = 1 << 20;
 pub enum Member {
     /// A csock's far end, by its generation. (Not its own end: whoever has that holds the socket.)
     Csock(CsockId, u32),
-    /// A psock's TCP socket, and a memfd with its parser, by its generation.
+    /// A psock's TCP socket, or a parcel with its connection where that has moved to shared memory; and a memfd with its
+    /// parser. By its generation.
     Psock(PsockId, u32),
     /// The mux's eventfd.
     Kick,
@@ -140,22 +141,22 @@ impl Vault {
 
     /// Takes a member's descriptors out. The others come to stand in another order, which says nothing. Each is put in again
     /// before it is taken out, so that none is lost when this process is killed, or has no descriptors left: then the
-    /// member may stay.
-    pub fn remove(&self, member: Member) {
+    /// member may stay. Answers new descriptors of it, if it was there.
+    pub fn remove(&self, member: Member) -> Option<[Option<Inner>; FDS_MAX]> {
         let wanted = member.to_bytes();
         let _ = call::set_int_option(self.look, libc::SOL_SOCKET, SO_PEEK_OFF, -1);
         let mut first = None;
         for _ in 0..=MEMBERS {
             let mut bytes = [0; MESSAGE];
-            let Ok((MESSAGE, fds)) = unix::receive_from(self.look, &mut bytes, libc::MSG_PEEK) else { return };
+            let Ok((MESSAGE, fds)) = unix::receive_from(self.look, &mut bytes, libc::MSG_PEEK) else { return None };
             if bytes == wanted {
                 let _ = unix::receive_from(self.look, &mut bytes, 0);
-                return;
+                return Some(fds);
             }
             let numbers: Vec<Fd> = fds.iter().flatten().map(Inner::fd).collect();
             // Once around, and it is not there.
             if first == Some(bytes) || numbers.len() < descriptors_of(bytes) {
-                return;
+                return None;
             }
             first.get_or_insert(bytes);
             let is_in = unix::send_from(self.put, &bytes, &numbers).is_ok();
@@ -165,6 +166,7 @@ impl Vault {
                 let _ = unix::send_from(self.put, &bytes, &numbers);
             }
         }
+        None
     }
 }
 

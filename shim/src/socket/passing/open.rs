@@ -2,6 +2,7 @@
 
 use super::count_out;
 use super::note::{Library, NAME, NOTE, Note, OTHERS, PUT, TCP};
+use super::pack::unmake;
 use super::tenant::Tenant;
 use crate::fdtable;
 use crate::socket::birth;
@@ -19,7 +20,7 @@ use preloop_sys::unix::{self, FDS_MAX, Inner};
 use preloop_sys::{Errno, Fd, addr, call, clock, process as system, sleep};
 use preloop_uapi::listing::kind;
 use preloop_uapi::sync::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, RwLockReadGuard};
 
 /// How long a parcel that somebody else is just looking into is waited for, in nanoseconds.
 const PATIENCE: u64 = 2_000_000_000;
@@ -33,7 +34,7 @@ pub fn came(fd: Fd, peeks: bool) {
         return;
     }
     birth::given_out(fd);
-    if process::is_filtered() || !unix::name(fd, false).is_some_and(|name| name.starts_with(NAME)) {
+    if process::is_filtered() || !is_parcel(fd) {
         return;
     }
     let _no_cancel = Uncancellable::begin();
@@ -41,6 +42,51 @@ pub fn came(fd: Fd, peeks: bool) {
     if let Err(why) = open(fd, peeks) {
         log::debug(format_args!("descriptor {fd} came with a connection that cannot go on here: {why}"));
     }
+}
+
+/// Whether a descriptor is a parcel.
+pub fn is_parcel(fd: Fd) -> bool {
+    unix::name(fd, false).is_some_and(|name| name.starts_with(NAME))
+}
+
+/// Goes on with a connection whose parcel stays where it was laid, at the number of a descriptor of it: this process counts
+/// beside it. For processes that look one at a time.
+///
+/// # Errors
+/// EAGAIN while a fork is under way; ENOENT, with a debug line, when it cannot go on here.
+pub fn look_into(parcel: Fd) -> Result<Counted<OpenFile>, Errno> {
+    let no_fork = fork::may_not_fork_now().ok_or(Errno::EAGAIN)?;
+    let opened = contents(parcel).and_then(|contents| {
+        let own = own_file(contents.sock.0);
+        if own.is_none() {
+            contents.count_for_itself();
+        }
+        match own {
+            Some(file) => contents.enter(&file, parcel, true),
+            None => contents.inherit(parcel, &no_fork),
+        }
+    });
+    if let Err(why) = opened {
+        log::debug_kcm(format_args!("a connection of a mux cannot go on here: {why}"));
+    }
+    fdtable::get(parcel).ok_or(Errno::ENOENT)
+}
+
+/// A parcel was taken away from where it was laid: it counts no more. `file` is its connection.
+pub fn taken_away(parcel: Fd, file: &OpenFile, link: &Link) {
+    if let Ok(contents) = contents(parcel) {
+        unmake(file, link, contents.place);
+    }
+}
+
+/// What is in a parcel that stays where it is.
+fn contents(parcel: Fd) -> Result<Contents, &'static str> {
+    let (_, found) = unix::receive_from(parcel, &mut [], libc::MSG_PEEK).map_err(|_| "it is empty")?;
+    if let Some(note) = &found[NOTE] {
+        // Who read it last may have been killed before he did.
+        let _ = call::rewind(note.fd());
+    }
+    Contents::of(parcel, found)
 }
 
 fn open(parcel: Fd, peeks: bool) -> Result<(), &'static str> {
@@ -121,7 +167,7 @@ impl Contents {
         }
         match own {
             Some(file) => self.enter(&file, at, peeks),
-            None => self.inherit(at),
+            None => self.inherit(at, &fork::may_not_fork()),
         }
     }
 
@@ -147,18 +193,18 @@ impl Contents {
     }
 
     /// It is new here, and counted.
-    fn inherit(self, at: Fd) -> Result<(), &'static str> {
+    fn inherit(self, at: Fd, no_fork: &RwLockReadGuard<'_, ()>) -> Result<(), &'static str> {
         let is_placed = self.place_tcp(at);
         let Self { found, sock: (sock, tenant), link, group, index: (index, index_tenant), .. } = self;
         let known = Group::known_by(index).inspect(|_| index.count(false));
         let group = known.or_else(|| inherit_group(&found, &group, (index, Some(index_tenant))));
         let link = group.and_then(|group| Link::inherit(group, link.conn, link.generation));
         if link.is_some() && is_placed {
-            drop(OpenFile::inherit(sock, at, link, Some(tenant)));
+            drop(OpenFile::inherit_while(no_fork, sock, at, link, Some(tenant)));
             return Ok(());
         }
         // Its end counts it out.
-        drop(OpenFile::inherit(sock, -1, link, Some(tenant)));
+        drop(OpenFile::inherit_while(no_fork, sock, -1, link, Some(tenant)));
         Err("there is no room for its memory")
     }
 

@@ -114,33 +114,51 @@ fn may_go(via: Fd) -> Result<(), Refusal> {
     why.map_err(|why| (Errno::EOPNOTSUPP, why))
 }
 
+/// A parcel with a connection, for which it counts from now on.
+fn made(of: Fd, file: &Counted<OpenFile>) -> Result<(Arc<Link>, Option<Place>, Inner), Refusal> {
+    let link = file.link().cloned().ok_or((Errno::EOPNOTSUPP, "would get it without its memory"))?;
+    let mut envelope = Envelope::to_child();
+    envelope.add(of, file, false);
+    if !envelope.hands_over(file) {
+        return Err((Errno::EOPNOTSUPP, "would get it without its memory"));
+    }
+    file.sock.holders.fetch_add(1, Ordering::AcqRel);
+    file.sock.users.fetch_add(1, Ordering::AcqRel);
+    group::count(envelope.groups(), true);
+    let stake = users::list_message(file.sock);
+    let place = stake.as_ref().map(|stake| stake.place);
+    match fill(of, &envelope, stake) {
+        Ok(end) => Ok((link, place, end)),
+        Err(_) => {
+            unmake(file, &link, place);
+            Err((Errno::ETOOMANYREFS, "would take more descriptors than there are"))
+        }
+    }
+}
+
+/// The parcel counts no more.
+pub(super) fn unmake(file: &OpenFile, link: &Link, place: Option<Place>) {
+    group::count(core::slice::from_ref(&link.group), false);
+    count_out(file, link, place);
+}
+
+/// Packs a connection into a parcel that stays where `put` lays it, and counts until it is taken from there
+/// ([`super::open::taken_away`]). For who keeps forks away.
+///
+/// # Errors
+/// Those of `put`; ETOOMANYREFS when there are no descriptors left, or too many under way.
+pub fn lay(of: Fd, file: &Counted<OpenFile>, put: impl FnOnce(Fd) -> Result<(), Errno>) -> Result<(), Errno> {
+    let (link, place, end) = made(of, file).map_err(|(error, _)| error)?;
+    put(end.fd()).inspect_err(|_| unmake(file, &link, place))
+}
+
 impl Parcel {
     fn pack(of: Fd, file: Counted<OpenFile>) -> Result<Self, Refusal> {
         let _no_fork = fork::undisturbed();
-        let link = file.link().cloned().ok_or((Errno::EOPNOTSUPP, "would get it without its memory"))?;
-        let mut envelope = Envelope::to_child();
-        envelope.add(of, &file, false);
-        if !envelope.hands_over(&file) {
-            return Err((Errno::EOPNOTSUPP, "would get it without its memory"));
-        }
-        // From here on the message counts.
-        file.sock.holders.fetch_add(1, Ordering::AcqRel);
-        file.sock.users.fetch_add(1, Ordering::AcqRel);
-        group::count(envelope.groups(), true);
-        let stake = users::list_message(file.sock);
-        let place = stake.as_ref().map(|stake| stake.place);
-        match fill(of, &envelope, stake) {
-            Ok(end) => {
-                let end = process::adopt(end);
-                unsent().push(end);
-                Ok(Self { of, file, link, place, end })
-            }
-            Err(_) => {
-                group::count(envelope.groups(), false);
-                count_out(&file, &link, place);
-                Err((Errno::ETOOMANYREFS, "would take more descriptors than there are"))
-            }
-        }
+        let (link, place, end) = made(of, &file)?;
+        let end = process::adopt(end);
+        unsent().push(end);
+        Ok(Self { of, file, link, place, end })
     }
 
     /// The message was sent, or was not. The kernel has what it needs.
@@ -199,8 +217,7 @@ impl Parcels {
     fn undo(&self) {
         for parcel in &self.0 {
             parcel.close();
-            group::count(core::slice::from_ref(&parcel.link.group), false);
-            count_out(&parcel.file, &parcel.link, parcel.place);
+            unmake(&parcel.file, &parcel.link, parcel.place);
         }
     }
 }
