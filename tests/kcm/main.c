@@ -475,6 +475,7 @@ static const struct {
     {"cancelled_splice", cancelled_splice},
     {"herd", herd},
     {"idle", idle},
+    {"in_turn", in_turn},
     {"killed_senders", killed_senders},
     {"low_water", low_water},
     {"many_given_on", many_given_on},

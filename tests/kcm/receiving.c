@@ -86,6 +86,47 @@ void backlog(void)
     }
 }
 
+/* As much as fits of an endless row of messages. */
+static void flood(int fd)
+{
+    static char messages[1024][SHORT];
+    static size_t sent;
+    ssize_t n;
+    for (int m = 0; m < 1024; m++)
+        *(uint32_t *)messages[m] = htonl(SHORT - 4);
+    while ((n = send(fd, &messages[0][sent], sizeof messages - sent, MSG_DONTWAIT)) > 0)
+        sent = (sent + n) % sizeof messages;
+}
+
+/* A connection that never runs dry keeps no other one waiting. */
+void in_turn(void)
+{
+    enum { MOST = 50000, ROUNDS = 100 };
+    static char bytes[SLOTS][SHORT];
+    struct mmsghdr headers[SLOTS] = {0};
+    struct iovec parts[SLOTS];
+    for (int n = 0; n < SLOTS; n++) {
+        parts[n] = (struct iovec){bytes[n], SHORT};
+        headers[n].msg_hdr = (struct msghdr){.msg_iov = &parts[n], .msg_iovlen = 1};
+    }
+    int kcm = kcm_socket(SOCK_DGRAM);
+    struct pair busy = attached(kcm), quiet = attached(kcm);
+    for (int slots = SLOTS; slots > 0; slots /= 8) {
+        for (int round = 0; round < ROUNDS; round++) {
+            int others = 0, found = 0;
+            put(quiet.peer, "here");
+            while (!found) {
+                flood(busy.peer);
+                int got = recvmmsg(kcm, headers, slots, MSG_DONTWAIT, NULL);
+                for (int n = 0; n < got; n++)
+                    found += headers[n].msg_len != SHORT;
+                others += got > 0 ? got : 0;
+                CHECK(others < MOST);
+            }
+        }
+    }
+}
+
 static void spend(long nanoseconds)
 {
     struct timespec start, now;

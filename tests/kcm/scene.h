@@ -36,6 +36,7 @@ void backlog(void);
 void cancelled_splice(void);
 void herd(void);
 void idle(void);
+void in_turn(void);
 void killed_senders(void);
 void low_water(void);
 void many_given_on(void);

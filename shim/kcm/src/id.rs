@@ -122,6 +122,12 @@ impl<T: Id> Set<T> {
         Some(id)
     }
 
+    /// The indexes in the order of a round that begins behind `id`, which comes last.
+    pub fn iter_behind(self, id: T) -> impl Iterator<Item = T> {
+        let is_behind = move |other: &T| other.place() > id.place();
+        self.iter().filter(is_behind).chain(self.iter().filter(move |other| !is_behind(other)))
+    }
+
     /// The indexes, from the lowest.
     pub fn iter(self) -> impl Iterator<Item = T> {
         let mut rest = self;

@@ -147,10 +147,12 @@ impl Entered<'_> {
                 self.pull(psock, Some(csock), sink);
             }
         }
-        for psock in self.state().unread().iter() {
+        // Each in its turn: others would wait for one that always has more.
+        for psock in self.state().unread().iter_behind(self.mux.readers.last_read()) {
             if sink.is_full() && self.state().messages(csock) > 0 {
                 break;
             }
+            self.mux.readers.reads(psock);
             self.pull(psock, Some(csock), sink);
         }
     }

@@ -7,8 +7,9 @@
 //!
 //! All of it changes without the mux's lock: to look is not to hold up.
 
+use preloop_kcm::id::PsockId;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64,
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 
@@ -25,6 +26,8 @@ pub struct Readers {
     asked_at: AtomicU64,
     /// Messages that they had enough of without.
     unasked: AtomicU32,
+    /// The psock that one read on last, of those that more was left in.
+    last_read: AtomicU8,
 }
 
 /// Of calls that have enough, one looks how long ago the set was asked whenever so many messages were received: the clock
@@ -51,6 +54,16 @@ impl Readers {
 
     fn since_asked(&self, now: u64) -> u64 {
         now.saturating_sub(self.asked_at.load(Relaxed))
+    }
+
+    /// One reads on what was left in a psock.
+    pub fn reads(&self, psock: PsockId) {
+        self.last_read.store(psock.0, Relaxed);
+    }
+
+    /// Which one that was the last time.
+    pub fn last_read(&self) -> PsockId {
+        PsockId(self.last_read.load(Relaxed))
     }
 
     /// One is about to leave the mux. True when the pump is to hear of the set again.
