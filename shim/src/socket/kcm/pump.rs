@@ -205,8 +205,13 @@ impl Known {
         self.on_their_own.retain(|own| own.mux != number);
         match mux.readers.left_on_their_own() {
             Some(asked) => self.leave_alone(OnTheirOwn { mux: number, asked, has_alarm }),
-            None if has_alarm => self.serve(&mux),
-            None => listen(&mux, set, libc::EPOLLIN as u32),
+            // They may have left something unread for the pump's look.
+            None => {
+                if !has_alarm {
+                    listen(&mux, set, libc::EPOLLIN as u32);
+                }
+                self.serve(&mux);
+            }
         }
     }
 
@@ -244,10 +249,11 @@ impl Known {
                 return true;
             }
             let _at_work = begin_work(&mux);
-            self.serve(&mux);
+            // Whoever leaves something unread from now on says so: he is not on his own.
             if mux.readers.have_stopped() && !own.has_alarm {
                 hear(&mux, &mux.local());
             }
+            self.serve(&mux);
             false
         });
         self.on_their_own = on_their_own;
