@@ -2,16 +2,19 @@
 #define _GNU_SOURCE
 #include "scene.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <linux/kcm.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -211,4 +214,43 @@ void stopped(void)
     socklen_t length = sizeof error;
     CHECK(getsockopt(first.pair.tcp, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == ETIMEDOUT);
     done(first);
+}
+
+/* What a call has left in TCP is there for who can read it, not for a process that has no descriptor of that connection. */
+void left_to_those_who_can(void)
+{
+    enum { MESSAGES = 300, SHORT = 64, ROUNDS = 5 };
+    static char messages[MESSAGES][SHORT];
+    struct rlimit limit = {64, 64};
+    struct timeval second = {.tv_sec = 1};
+    int kcm = kcm_socket(SOCK_DGRAM), ready[2];
+    char byte, text[256];
+    for (int n = 0; n < MESSAGES; n++)
+        *(uint32_t *)messages[n] = htonl(SHORT - 4);
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0 && pipe(ready) == 0);
+    attached(kcm);
+    pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        while (dup(0) >= 0)
+            ;
+        CHECK(write(ready[1], "x", 1) == 1);
+        for (;;)
+            pause();
+    }
+    CHECK(read(ready[0], &byte, 1) == 1);
+    struct pair pair = attached(kcm);
+    CHECK(setsockopt(kcm, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second) == 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        size_t sent = 0, at = 0;
+        for (ssize_t n; (n = send(pair.peer, &messages[0][at], sizeof messages - at, MSG_DONTWAIT)) > 0;) {
+            sent += n;
+            at = sent % sizeof messages;
+        }
+        for (; sent >= SHORT; sent -= SHORT)
+            CHECK(recv(kcm, text, sizeof text, 0) == SHORT);
+        ssize_t rest = SHORT - sent;
+        CHECK(write(pair.peer, &messages[0][sent], rest) == rest && recv(kcm, text, sizeof text, 0) == SHORT);
+    }
+    kill_all(&child, 1);
 }

@@ -477,6 +477,7 @@ static const struct {
     {"idle", idle},
     {"in_turn", in_turn},
     {"killed_senders", killed_senders},
+    {"left_to_those_who_can", left_to_those_who_can},
     {"low_water", low_water},
     {"many_given_on", many_given_on},
     {"passer_is_gone", passer_is_gone},

@@ -38,6 +38,7 @@ void herd(void);
 void idle(void);
 void in_turn(void);
 void killed_senders(void);
+void left_to_those_who_can(void);
 void low_water(void);
 void many_given_on(void);
 void passer_is_gone(void);

@@ -116,6 +116,11 @@ impl MuxState {
         self.unread
     }
 
+    /// A psock is to be pulled by somebody else, who has its TCP socket. True when nobody was to before.
+    pub fn leave_unread(&mut self, psock: PsockId) -> bool {
+        self.receives(psock) && self.unread.insert(psock)
+    }
+
     /// Bytes without which no message of this psock gets whole, at least 1: what SO_RCVLOWAT of its TCP socket may be.
     pub fn missing(&self, psock: PsockId) -> usize {
         self.psocks[psock.index()].strp.need().map_or(1, |need| need.max(1) as usize)

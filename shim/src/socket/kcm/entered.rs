@@ -59,6 +59,8 @@ pub struct Entered<'a> {
     /// This process's descriptors.
     pub local: MutexGuard<'a, Local>,
     mux: &'a Arc<Mux>,
+    /// Something is left unread that nobody was told of.
+    leaves_unread: bool,
     /// Dropped when the locks are let go.
     _inside: Inside,
     /// Dropped last of all.
@@ -78,7 +80,7 @@ impl<'a> Entered<'a> {
         // Threads of one process meet at its own lock: the other one the kernel passes on to whoever sleeps, however long
         // that takes to wake.
         let local = mux.local();
-        Ok(Self { locked: mux.lock(), local, mux, _inside: inside, news: News::default() })
+        Ok(Self { locked: mux.lock(), local, mux, leaves_unread: false, _inside: inside, news: News::default() })
     }
 }
 
@@ -129,10 +131,14 @@ impl Entered<'_> {
         served
     }
 
-    /// Reads a psock, for a call that waits on a csock with its buffers, or for nobody.
+    /// Reads a psock, for a call that waits on a csock with its buffers, or for nobody. One whose TCP socket this process has not,
+    /// for want of a descriptor, is left to those that have it.
     pub fn pull<S: Sink>(&mut self, psock: PsockId, csock: Option<CsockId>, sink: &mut S) {
         let now = clock::now();
-        self.with(|state, outside| state.pull(psock, Caller { csock, sink, now }, outside));
+        self.leaves_unread |= match self.local.tcp(psock) {
+            Some(_) => self.with(|state, outside| state.pull(psock, Caller { csock, sink, now }, outside)),
+            None => self.state().leave_unread(psock),
+        };
     }
 
     /// Reads on where TCP does not tell again, for a call that waits on a csock: the psocks that had no receiver for a message
@@ -206,6 +212,8 @@ impl Entered<'_> {
         let comes_again = self.state().messages(csock) > 0;
         if self.mux.readers.leave(comes_again) {
             pump::hear(self.mux, &self.local);
+            // For what calls left that were on their own.
+            self.leaves_unread = true;
         }
     }
 
@@ -326,7 +334,7 @@ impl Entered<'_> {
         self.local.set_deadline(deadline.unwrap_or(0));
         // Readers on their own come again, or the pump finds that they do not.
         let is_seen_to = !self.mux.is_shared() && self.mux.readers.are_on_their_own();
-        if !is_seen_to && !self.state().unread().is_empty() {
+        if self.leaves_unread && !is_seen_to && !self.state().unread().is_empty() {
             self.mux.kick();
         }
     }
