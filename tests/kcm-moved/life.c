@@ -127,6 +127,11 @@ void refused(void)
     errno = 0;
     printf("attached: %d", attach(kcm, other.tcp));
     printf(" %d\n", errno);
+    /* Nor does one change back to TCP, whichever end wants to give it to a program without the library. */
+    printf("given away: %ld", give_away(peer.tcp));
+    printf(" %ld\n", ask(&peer, GIVE, 0, 0));
     CHECK(ask(&peer, SAY, 1, 3000) == 0);
     expect(kcm, 1, 3000);
+    say(kcm, 2, 3000);
+    CHECK(ask(&peer, HEAR, 2, 3000) == 1);
 }

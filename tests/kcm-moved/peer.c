@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,18 @@ static long ended(int tcp)
     return got < 0 ? errno : got;
 }
 
+long give_away(int tcp)
+{
+    char *words[] = {"true", NULL}, *nothing[] = {NULL};
+    posix_spawn_file_actions_t actions;
+    pid_t child;
+    CHECK(posix_spawn_file_actions_init(&actions) == 0 && posix_spawn_file_actions_adddup2(&actions, tcp, 0) == 0);
+    int error = posix_spawn(&child, "/bin/true", &actions, NULL, words, nothing);
+    CHECK(posix_spawn_file_actions_destroy(&actions) == 0);
+    CHECK(error != 0 || waitpid(child, NULL, 0) == child);
+    return error;
+}
+
 static long obey(int *tcp, struct told told)
 {
     size_t size = (size_t)told.size;
@@ -149,6 +162,8 @@ static long obey(int *tcp, struct told told)
         return close(*tcp);
     case ENDED:
         return ended(*tcp);
+    case GIVE:
+        return give_away(*tcp);
     }
     return -1;
 }

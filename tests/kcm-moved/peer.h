@@ -25,6 +25,7 @@ enum order {
     SHUT,   /* shutdown(2), `number` says how */
     CLOSE,
     ENDED,  /* 0 when it reads an end of file, or the error */
+    GIVE,   /* starts a program without the library that has the connection as its input: 0, or the error */
 };
 
 struct peer {
@@ -40,6 +41,8 @@ long ask(struct peer *peer, enum order order, long number, long size);
 void tell(struct peer *peer, enum order order, long number, long size);
 long answer(struct peer *peer);
 void kill_peer(struct peer *peer);
+/* What a peer does that is told GIVE. */
+long give_away(int tcp);
 
 /* Message `number`: `size` bytes, which begin with the length of the rest. */
 void fill(unsigned char *message, long number, size_t size);

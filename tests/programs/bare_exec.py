@@ -5,8 +5,10 @@ import errno
 import os
 import socket
 import threading
+import time
 
 BARE = {"PATH": os.environ["PATH"]}
+rest_is_over = threading.Event()
 
 
 def attempt(call):
@@ -25,6 +27,8 @@ def serve():
 def echo(peer):
     while data := peer.recv(100):
         peer.sendall(data)
+        if data == b"rest":
+            rest_is_over.wait()
 
 
 def exchange(client, rounds=20):
@@ -44,7 +48,7 @@ def in_child(work):
 
 def as_input(client):
     os.dup2(client.fileno(), 0)
-    return os.execve("/bin/true", ["true"], BARE)
+    return os.execve("/bin/echo", ["echo", "ran"], BARE)
 
 
 def beside(client):
@@ -52,17 +56,36 @@ def beside(client):
     return os.execve("/bin/echo", ["echo", "ran"], BARE)
 
 
+def spawned(client):
+    actions = [(os.POSIX_SPAWN_DUP2, client.fileno(), 0)]
+    return os.waitpid(os.posix_spawn("/bin/true", ["true"], BARE, file_actions=actions), 0)[1]
+
+
+def at_rest(client, *works):
+    """The peer is in no call on the connection meanwhile."""
+    client.sendall(b"rest")
+    client.recv(4)
+    start = time.monotonic()
+    for work in works:
+        work()
+    print("soon" if time.monotonic() - start < 5 else "late", flush=True)
+    rest_is_over.set()
+    print(exchange(client), flush=True)
+
+
 listener = socket.create_server(("127.0.0.1", 0))
 threading.Thread(target=serve, daemon=True).start()
 moved = socket.create_connection(listener.getsockname())
 exchange(moved)
-in_child(lambda: as_input(moved))
-print(exchange(moved))
+at_rest(moved, lambda: in_child(lambda: as_input(moved)), lambda: print(attempt(lambda: spawned(moved)), flush=True))
 in_child(lambda: beside(moved))
-print(exchange(moved))
-actions = [(os.POSIX_SPAWN_DUP2, moved.fileno(), 0)]
-print(attempt(lambda: os.posix_spawn("/bin/true", ["true"], BARE, file_actions=actions)))
-print(exchange(moved))
+print(exchange(moved), flush=True)
 fresh = socket.create_connection(listener.getsockname())
 in_child(lambda: beside(fresh))
-print(exchange(fresh))
+print(exchange(fresh), flush=True)
+print("moved until here", flush=True)
+os.write(2, b"moved until here\n")
+in_child(lambda: as_input(moved))
+print(exchange(moved), flush=True)
+print(attempt(lambda: spawned(fresh)), flush=True)
+print(exchange(fresh), flush=True)

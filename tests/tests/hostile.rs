@@ -29,7 +29,7 @@ macro_rules! tests {
 
 tests! {
     scribbled_cursors, scribbled_waiters, scribbled_everything, a_bell_that_is_full, bells_that_nobody_empties,
-    an_offset_that_lies_behind, a_server_that_scribbles,
+    an_offset_that_lies_behind, back_and_forth, a_server_that_scribbles,
     squatted_mailbox, offer_by_another_user, full_mailbox, nonsense_in_the_environment, no_descriptors, no_memory,
     no_file_size,
 }
@@ -102,6 +102,11 @@ fn an_offset_that_lies_behind() -> Result<()> {
     scribbled("switch")
 }
 
+/// A client asks the server to change back to TCP, and unsays it, or changes back itself, and so on.
+fn back_and_forth() -> Result<()> {
+    scribbled("back")
+}
+
 /// A server with one epoll set has a client that scribbles, before, while and after it serves others.
 fn scribbled(area: &str) -> Result<()> {
     let scene = Scene::new(World::Both, LIMIT)?;
@@ -124,7 +129,7 @@ fn scribbled(area: &str) -> Result<()> {
 
 /// Clients of a server that scribbles end, with an error or not, but by themselves.
 fn a_server_that_scribbles() -> Result<()> {
-    for (seed, area) in ["cursors", "waiters", "all"].into_iter().cycle().take(6).enumerate() {
+    for (seed, area) in ["cursors", "waiters", "all", "back"].into_iter().cycle().take(8).enumerate() {
         let scene = Scene::new(World::Both, LIMIT)?;
         let port = ports::free()?;
         let arguments = format!("server {port} {seed} {area}");

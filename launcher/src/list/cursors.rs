@@ -68,7 +68,8 @@ impl End {
             shut: lines.u32(tx + offset_of!(TxLine, shut)) != 0,
             wants_space: lines.u32(tx + offset_of!(TxLine, want_space)) != 0,
             released: lines.u32(wait + offset_of!(WaitLine, released)) != 0,
-            switched: lines.u64(tx + offset_of!(TxLine, switch_at)) != 0,
+            switched: lines.u64(tx + offset_of!(TxLine, switch_at)) != 0
+                && lines.u32(tx + offset_of!(TxLine, back)) == 0,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! peer may store to them during the copy, which then yields some bytes or others, never undefined behaviour in us.
 
 use preloop_sys::probe::{self, Access};
-use preloop_sys::{Errno, Fd, call};
+use preloop_sys::{Errno, Fd, call, outgoing};
 
 /// A ring: an address and a size, valid while the group it belongs to is mapped.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +99,17 @@ impl<'a> Buffers<'a> {
         message.msg_iovlen = self.parts.len();
         // SAFETY: the parts are the program's, vouched for by `new`, and only read.
         unsafe { call::sendmsg(socket, &raw const message, flags) }
+    }
+
+    /// Has the kernel send to a socket what follows the first `skip` bytes of the buffers, or the first part of that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn send_rest(&self, socket: Fd, skip: usize, flags: i32) -> Result<usize, Errno> {
+        let mut parts = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; 64];
+        let count = self.window(skip, usize::MAX, &mut parts);
+        // SAFETY: the parts are the program's, vouched for by `new`, and only read.
+        unsafe { Buffers::new(&parts[..count]) }.send(socket, flags)
     }
 
     /// Calls `with` for each piece of `len` bytes that starts `skip` bytes into the buffers.
@@ -292,6 +303,15 @@ impl Ring {
     pub fn fill_from_pipe(&self, offset: usize, len: usize, pipe: Fd) -> Result<usize, Errno> {
         // SAFETY: `at` checked the range.
         unsafe { call::read_now_at(pipe, self.at(offset, len), len) }
+    }
+
+    /// Has the kernel send ring bytes over a socket, without waiting.
+    ///
+    /// # Errors
+    /// The kernel's; EAGAIN when it takes none.
+    pub fn drain_to_socket(&self, offset: usize, len: usize, socket: Fd) -> Result<usize, Errno> {
+        // SAFETY: `at` checked the range.
+        unsafe { outgoing::send_now_at(socket, self.at(offset, len), len) }
     }
 
     /// Has the kernel write ring bytes to a file or pipe.

@@ -3,6 +3,7 @@
 //!
 //! - [`ring`]: the cursors of one direction (SMC's CDC cursors, without the messages that carry them).
 //! - [`bell`]: who sleeps, who must be rung, and which connections have news.
+//! - [`back`]: how a direction becomes TCP's again.
 //! - [`clc`]: the messages that move a connection from TCP to shared memory.
 //!
 //! Two kinds of state meet. What the *peer* can write ([`preloop_uapi::ring`], [`preloop_uapi::group`]) is read once,
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), no_std)]
 
+pub mod back;
 pub mod bell;
 pub mod clc;
 pub mod ring;

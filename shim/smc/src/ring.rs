@@ -89,6 +89,16 @@ impl Span {
         [self.first, self.second]
     }
 
+    /// What follows the first `n` bytes of it.
+    pub fn skip(self, n: usize) -> Self {
+        let first = self.first.1.min(n);
+        let second = self.second.1.min(n - first);
+        Self {
+            first: (self.first.0 + first, self.first.1 - first),
+            second: (self.second.0 + second, self.second.1 - second),
+        }
+    }
+
     /// The first `n` bytes of it, or all of it.
     pub fn take(self, n: usize) -> Self {
         let first = self.first.1.min(n);
@@ -227,6 +237,15 @@ impl Sender {
         }
         self.cons.store(cons, Relaxed);
         Ok(prod - cons)
+    }
+
+    /// The bytes that the receiver has not taken, where they lie.
+    ///
+    /// # Errors
+    /// [`Broken`] when the peer's cursor is impossible.
+    pub fn untaken(&self, peer: &RxLine, size: u64) -> Result<Span, Broken> {
+        let unread = self.unread(peer)?;
+        Ok(Span::new(self.prod.load(Relaxed) - unread, unread, size))
     }
 
     /// Stream bytes sent through this ring; positions skipped do not count.

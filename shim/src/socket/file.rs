@@ -7,7 +7,7 @@ use crate::socket::bell::Bell;
 use crate::socket::epoll::Set;
 use crate::socket::link::Link;
 use crate::socket::passing::tenant::Tenant;
-use crate::socket::sock::{Sock, flag};
+use crate::socket::sock::{Sock, flag, phase};
 use crate::socket::users;
 use preloop_shm::arena;
 use preloop_shm::counted::Counted;
@@ -136,10 +136,10 @@ impl OpenFile {
         file
     }
 
-    /// The shared memory of a confirmed connection.
+    /// The shared memory of a connection that is confirmed, and has not changed back to TCP.
     #[inline]
     pub fn link(&self) -> Option<&Arc<Link>> {
-        self.confirmed.get()
+        self.confirmed.get().filter(|_| self.sock.phase() == phase::SMC)
     }
 
     /// The shared memory that the handshake prepared, confirmed or not yet.

@@ -12,6 +12,7 @@ use preloop_uapi::decline::Decline;
 use preloop_uapi::group::{CONNS, ConnBlock, EndLines, SideControl, WAITERS, confirm, waiter};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// One connection in a group, as one of its ends has it.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Link {
     generation: u32,
     /// Ring towards the peer, ring towards us.
     rings: [Ring; 2],
+    /// This end was said to touch the block no more.
+    left: AtomicBool,
 }
 
 impl Link {
@@ -37,7 +40,7 @@ impl Link {
     /// One whose rings have been counted.
     fn counted(group: Arc<Group>, conn: usize, generation: u32) -> Arc<Self> {
         let rings = [group.memory.ring(conn, 1 - group.side), group.memory.ring(conn, group.side)];
-        Arc::new(Self { group, conn, generation, rings })
+        Arc::new(Self { group, conn, generation, rings, left: AtomicBool::new(false) })
     }
 
     /// The passive side's: a free block of the group, marked as offered.
@@ -157,8 +160,17 @@ impl Link {
 
     /// Tells everybody who waits at the peer's end that there is news.
     pub fn notify(&self) {
-        let side = self.group.memory.side(1 - self.group.side);
-        for entry in waiting::waiters(&self.peer().wait) {
+        self.tell_all(1 - self.group.side);
+    }
+
+    /// Tells everybody who waits at this end, in this process and its siblings, that the kernel's socket has the word again.
+    pub fn notify_own(&self) {
+        self.tell_all(self.group.side);
+    }
+
+    fn tell_all(&self, of: usize) {
+        let side = self.group.memory.side(of);
+        for entry in waiting::waiters(&self.block().ends[of].wait) {
             if entry & waiter::ALL == waiter::ALL {
                 let entered = side.high_water.load(Ordering::Acquire) as usize;
                 (0..entered.min(WAITERS)).for_each(|slot| self.tell(side, slot, true));
@@ -169,9 +181,17 @@ impl Link {
         }
     }
 
+    /// Nobody reads or writes the rings any more: their pages go back to the system.
+    pub fn give_back_rings(&self) {
+        self.group.memory.give_back(self.conn);
+    }
+
     /// Enters a waiter of this process at this end: it hears of all news from now on. The caller looks again afterwards.
     /// Answers whether [`leave_waiter`](Self::leave_waiter) is to follow, for it may be there already.
     pub fn enter_waiter(&self, file: &OpenFile, entry: u16) -> bool {
+        if self.has_left() {
+            return false;
+        }
         let line = &self.own().wait;
         let mut listed = waiting::add_waiter(line, entry);
         if listed == Listed::Full {
@@ -183,6 +203,9 @@ impl Link {
 
     /// Takes a waiter away again.
     pub fn leave_waiter(&self, file: &OpenFile, entry: u16) {
+        if self.has_left() {
+            return;
+        }
         if !waiting::remove_waiter(&self.own().wait, entry) {
             let _held = rx::lock(file);
             waiting::remove_waiter_beyond(&self.own().wait, &file.sock.unlisted);
@@ -205,9 +228,14 @@ impl Link {
         }
     }
 
-    /// This process holds the connection no more; `last`: nor does any sibling.
+    /// Whether the block may be another connection's by now.
+    fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// This process holds the connection no more, or does not need its memory; `last`: nor does any sibling.
     pub fn leave(&self, last: bool) {
-        if last {
+        if last && !self.left.swap(true, Ordering::AcqRel) {
             self.own().wait.released.store(1, Ordering::Release);
         }
     }

@@ -1,5 +1,6 @@
 //! POSIX semantics of sockets: what a call means, when it waits, what it answers.
 
+pub mod back;
 pub mod bell;
 pub mod birth;
 pub mod calls;

@@ -81,6 +81,9 @@ pub fn int_ioctl(file: &OpenFile, fd: Fd, request: libc::c_ulong) -> Option<Resu
         libc::TIOCOUTQ if file.sock.tx_in_ring() => {
             let link = file.link()?;
             let _held = tx::lock(file);
+            if !file.sock.tx_in_ring() {
+                return None;
+            }
             Some(Ok(file.sock.sender.unread(&link.peer().rx).unwrap_or(0) as usize))
         }
         _ => None,

@@ -50,6 +50,8 @@ pub mod flag {
     pub const AF_SMC: u32 = 512;
     /// The peer stored something impossible: the connection is aborted.
     pub const BROKEN: u32 = 128;
+    /// A KCM mux has, or had, it after it moved: it does not change back.
+    pub const STAYS: u32 = 4096;
 }
 
 /// `Sock::rx_state`: where the next byte to read lies.
@@ -63,6 +65,20 @@ pub mod rx_state {
     pub const DRAINING_TO_END: u32 = 2;
     /// In the ring.
     pub const RING: u32 = 3;
+    /// In the kernel's socket, for good: the direction has changed back.
+    pub const BACK: u32 = 4;
+}
+
+/// `Sock::tx_state`: where the next byte to send goes.
+pub mod tx_state {
+    /// To the kernel's socket.
+    pub const KERNEL: u32 = 0;
+    /// A sender is about to move the direction: nobody enters the kernel's write.
+    pub const MOVING: u32 = 1;
+    /// Into the ring.
+    pub const RING: u32 = 2;
+    /// To the kernel's socket, for good: the direction has changed back.
+    pub const BACK: u32 = 3;
 }
 
 /// Users of a socket that can be listed.
@@ -99,7 +115,7 @@ pub struct Sock {
     pub handshake: RobustLock,
     /// Calls that are inside a kernel write to the socket now.
     pub kernel_writers: AtomicU32,
-    /// 0 on TCP, 1 while a sender wants to move, 2 in the ring.
+    /// See [`tx_state`].
     pub tx_state: AtomicU32,
     /// Times that this end found it could not move the direction.
     pub move_failures: AtomicU32,
@@ -107,6 +123,11 @@ pub struct Sock {
     pub tx: RobustLock,
     /// Truth of the ring cursor of what this end sends.
     pub sender: Sender,
+    /// While unread bytes are put into the kernel's socket: how far it was written before, plus one; or `u64::MAX` where
+    /// there are none. With `tx`, as what follows.
+    pub residue_from: AtomicU64,
+    /// SO_LINGER as the program left it, which says "reset" meanwhile; see [`crate::socket::back`].
+    pub linger: AtomicU64,
     /// The receiving direction: `receiver`, `rx_state`, `kernel_left`; and `unlisted`. Taken through
     /// [`crate::socket::rx::lock`].
     pub rx: RobustLock,
@@ -174,7 +195,14 @@ impl Sock {
     /// Whether what this end sends goes into the ring.
     #[inline]
     pub fn tx_in_ring(&self) -> bool {
-        self.tx_state.load(Ordering::Acquire) == 2
+        self.tx_state.load(Ordering::Acquire) == tx_state::RING
+    }
+
+    /// Whether a direction has changed back to the kernel's socket.
+    #[inline]
+    pub fn has_changed_back(&self) -> bool {
+        self.tx_state.load(Ordering::Acquire) == tx_state::BACK
+            || self.rx_state.load(Ordering::Acquire) == rx_state::BACK
     }
 
     /// Whether the kernel's socket still has bytes of a direction that has moved.

@@ -135,6 +135,17 @@ impl Sleeper {
         if deaf { sooner(deadline) } else { deadline }
     }
 
+    /// Something woke it: a new sleep begins, on the same bell. The caller looks again afterwards.
+    pub fn begins_anew(&self) {
+        self.bell.hush();
+        let seq = self.bell.wake_up(true);
+        for place in &self.places {
+            if let (Some(link), Some(slot)) = (&place.link, place.slot) {
+                link.group.declare(slot, seq);
+            }
+        }
+    }
+
     /// The sleep is over; `rang`: the bell did.
     pub fn leave(self, rang: bool) {
         let seq = self.bell.wake_up(false);

@@ -13,6 +13,7 @@ pub mod diag;
 pub mod errno;
 pub mod event;
 pub mod memory;
+pub mod outgoing;
 pub mod probe;
 pub mod process;
 pub mod real;

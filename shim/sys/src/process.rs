@@ -66,6 +66,14 @@ pub fn euid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Whether the kernel would let this process execute a file, as far as its permissions and the mount's go. Where it cannot be
+/// asked (before Linux 5.8), yes.
+pub fn may_execute(path: &CStr) -> bool {
+    // SAFETY: the path is a C string.
+    let answer = unsafe { syscall!(Sysno::faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) };
+    answer != Err(Errno::EACCES)
+}
+
 /// Whether a process of this id exists.
 pub fn exists(pid: u32) -> bool {
     // SAFETY: signal 0 only asks.

@@ -49,6 +49,14 @@ pub fn quietly(fd: Fd, events: i16, deadline: u64) {
     }
 }
 
+/// As [`quietly`], on two descriptors, until either has an event; one of -1 has none.
+pub fn quietly_on_either(fds: [(Fd, i16); 2], deadline: u64) {
+    let mut entries = fds.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 });
+    let Some(timeout) = left(Some(deadline)) else { return };
+    // SAFETY: the entries and the time-out outlive the call.
+    let _ = unsafe { syscall!(Sysno::ppoll, entries.as_mut_ptr(), 2, &raw const timeout, 0, 8) };
+}
+
 /// Makes a call of the C library's that sleeps; errno stays as it was.
 fn asleep(cancelled: &mut dyn FnMut(), call: impl FnOnce() -> c_int) -> Result<usize, Errno> {
     let before = errno::get();

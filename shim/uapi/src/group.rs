@@ -9,7 +9,7 @@ use crate::ring::{RxLine, TxLine};
 use crate::sync::{AtomicU32, AtomicU64};
 
 /// First eight bytes of every group: SMC's own eyecatcher, in EBCDIC, and the layout's number.
-pub const EYECATCHER: u64 = u64::from_be_bytes([0xe2, 0xd4, 0xc3, 0xc4, 0, 0, 0, 1]);
+pub const EYECATCHER: u64 = u64::from_be_bytes([0xe2, 0xd4, 0xc3, 0xc4, 0, 0, 0, 2]);
 /// Connections in one group.
 pub const CONNS: usize = 512;
 /// Waiters (epoll sets, sleeping threads) of one side.

@@ -16,6 +16,21 @@ pub mod shut {
     pub const FIN_HELD: u32 = 3;
 }
 
+/// `RxLine::back`: whether the receiver wants what the sender sends over TCP again. The receiver asks and withdraws, the
+/// sender answers, by compare-exchange.
+pub mod back {
+    /// Nothing of the kind.
+    pub const NONE: u32 = 0;
+    /// The receiver asks for it, and reads no more meanwhile.
+    pub const ASKED: u32 = 1;
+    /// The sender does it: the receiver reads the ring no more.
+    pub const TAKEN: u32 = 2;
+    /// The sender has done it: what was unread in the ring is on TCP.
+    pub const DONE: u32 = 3;
+    /// The sender does not do it.
+    pub const REFUSED: u32 = 4;
+}
+
 /// Stored by the sender of a direction, read by its receiver.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
@@ -33,6 +48,8 @@ pub struct TxLine {
     pub shut: AtomicU32,
     /// Processor the sender last ran on, plus one; 0 is unknown.
     pub cpu: AtomicU32,
+    /// 1 once the sender publishes no more: what follows the ring's bytes comes over TCP.
+    pub back: AtomicU32,
 }
 
 /// Stored by the receiver of a direction, read by its sender.
@@ -43,6 +60,8 @@ pub struct RxLine {
     pub cons: AtomicU64,
     /// Processor the receiver last ran on, plus one; 0 is unknown.
     pub cpu: AtomicU32,
+    /// See [`back`]; the one word here that the sender stores, too, once.
+    pub back: AtomicU32,
 }
 
 #[cfg(not(loom))]

@@ -16,6 +16,7 @@ CONNS = 4096 + 2 * SIDE
 RINGS = CONNS + 512 * 512
 AREAS = {"cursors": (CONNS, CONNS + 512), "waiters": (4096, CONNS), "all": (0, RINGS)}
 CONN_BYTES, END_BYTES, SWITCH_AT, WAITERS = 512, 192, 16, 128
+MARKED, ASKED = 36, 64 + 12
 CONNECTIONS = 4
 SECONDS = 0.15
 
@@ -143,7 +144,28 @@ def attack_switch(peer):
             break
 
 
-SPECIAL = {"bell": attack_bell, "bells": attack_with_many_bells, "switch": attack_switch}
+def attack_back(peer):
+    """It wants to change back to TCP, or has, or not, and lies about what it has read: words of its own end,
+    which an honest peer stores, too."""
+    base = group()
+    peer.setblocking(False)
+    until = time.monotonic() + 2 * SECONDS
+    while time.monotonic() < until:
+        # The server made the group, and is its first side.
+        end = base + CONNS + random.randrange(CONNECTIONS) * CONN_BYTES + (0 if listener else END_BYTES)
+        ctypes.c_uint32.from_address(end + ASKED).value = random.randrange(6)
+        if random.random() < 0.01:
+            ctypes.c_uint32.from_address(end + MARKED).value = random.randrange(2)
+        if random.random() < 0.001:
+            scribble(end, 0, END_BYTES)
+        try:
+            peer.send(b"x" * 64 if not listener else peer.recv(1 << 16))
+            peer.recv(random.randrange(1000))
+        except OSError:
+            pass
+
+
+SPECIAL = {"back": attack_back, "bell": attack_bell, "bells": attack_with_many_bells, "switch": attack_switch}
 
 
 def attack(peer):

@@ -36,7 +36,7 @@ def name(active, passive, cookie):
 
 def accept(cookie, total, ring):
     body = struct.pack(">QBBHQIIQQQ", cookie, 1, 1, 40, 0x1234, 0, 1, ring, ring, total)
-    return EYECATCHER + struct.pack(">BHB", 2, 12 + len(body), 1 << 4 | 8) + body + EYECATCHER
+    return EYECATCHER + struct.pack(">BHB", 2, 12 + len(body), 2 << 4 | 8) + body + EYECATCHER
 
 
 def offer(box, cookie):
@@ -44,7 +44,7 @@ def offer(box, cookie):
     ring, total = 1 << 18, CONNS + 512 * 512 + 512 * 2 * (1 << 18)
     memory = os.memfd_create("preloop-group", os.MFD_ALLOW_SEALING)
     os.ftruncate(memory, total)
-    header = EYECATCHER + b"\0\0\0\1"
+    header = EYECATCHER + b"\0\0\0\2"
     os.pwrite(memory, struct.pack("<QQQQ", int.from_bytes(header), total, ring, ring), 0)
     # The block that the Accept names says ACCEPTED, of its first use.
     os.pwrite(memory, struct.pack("<II", 1 << 2 | 1, 1), CONNS + 2 * 192)

@@ -24,6 +24,7 @@ macro_rules! scenarios {
 }
 
 mod addresses;
+mod backs;
 mod calls;
 mod closing;
 mod execs;

@@ -185,3 +185,16 @@ fn spans() {
     assert_eq!(all.take(usize::MAX), all);
     assert!(all.take(0).is_empty() && Span::default().is_empty() && Span::new(13, 0, SIZE).is_empty());
 }
+
+#[test]
+fn a_span_is_cut_at_either_end() {
+    let whole = Span::new(6, 5, 8);
+    assert_eq!(whole.pieces(), [(6, 2), (0, 3)]);
+    for n in 0..=6 {
+        let (front, rest) = (whole.take(n), whole.skip(n));
+        let bytes =
+            |span: Span| -> Vec<usize> { span.pieces().into_iter().flat_map(|(at, len)| at..at + len).collect() };
+        assert_eq!([bytes(front), bytes(rest)].concat(), bytes(whole), "{n}");
+        assert_eq!(front.len(), n.min(5));
+    }
+}

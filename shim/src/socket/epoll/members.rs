@@ -1,8 +1,10 @@
 //! The link groups whose connections a set has: where its peers note news, and where it declares its sleep.
 
 use super::State;
+use crate::socket::file::OpenFile;
 use crate::socket::group::Group;
 use crate::socket::link::Link;
+use crate::socket::sock::phase;
 use preloop_uapi::group::waiter::WANTS_READY;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -25,11 +27,12 @@ impl Member {
 
 impl State {
     /// Enters the set among the waiters of an entry's connection, once that has memory; or takes it off where an offer
-    /// was withdrawn, or while a KCM mux has the connection, whose bytes are no news here.
+    /// was withdrawn or the connection changed back to TCP, or while a KCM mux has it, whose bytes are no news here.
     pub fn join(&mut self, id: u64) {
         let Some(bell) = self.bell.clone() else { return };
         let Some(entry) = self.entries.get(&id) else { return };
-        let (file, link) = (entry.file.clone(), entry.file.prepared().filter(|_| !entry.file.is_attached()));
+        let is_news = |file: &OpenFile| !file.is_attached() && file.sock.phase() != phase::TCP;
+        let (file, link) = (entry.file.clone(), entry.file.prepared().filter(|_| is_news(&entry.file)));
         match (&entry.joined, &link) {
             (Some(joined), Some(link)) if Arc::ptr_eq(joined, link) => return,
             (Some(_), _) => self.part(id),

@@ -179,7 +179,7 @@ impl Set {
         if self.polled.load(Ordering::Acquire) && state.bell.is_some() {
             state.sleep();
             state.harvest();
-            state.drop_unready();
+            state.drop_unready(self.fd());
         }
         if !state.ready.is_empty() {
             state.wake_others();
@@ -324,14 +324,16 @@ impl State {
         }
     }
 
-    /// Takes entries that are not ready off the list: the kernel's poll of a set looks at them, too.
-    fn drop_unready(&mut self) {
+    /// Takes entries that are not ready off the list: the kernel's poll of a set, `set`, looks at them, too.
+    fn drop_unready(&mut self, set: Fd) {
         let Self { ready, entries, .. } = self;
         ready.retain(|id| {
             let Some(entry) = entries.get_mut(id) else { return false };
             let is_quiet = entry.disarmed || entry.parked || !entry.listed;
             // While TCP's last bytes are there the kernel says so; it will not when the ring's are next.
-            let is_ready = look(&entry.file).report(entry.events, 0) != 0 || entry.file.sock.rx_is_draining();
+            let view = look(&entry.file);
+            entry.catch_up(set, *id, view);
+            let is_ready = view.report(entry.events, 0) != 0 || entry.file.sock.rx_is_draining();
             entry.listed = !is_quiet && is_ready;
             entry.listed
         });

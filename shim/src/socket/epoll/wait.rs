@@ -44,7 +44,7 @@ impl Set {
             state.call += 1;
             out.call = state.call;
             state.harvest();
-            if state.must_ask_kernel() {
+            if state.must_ask_kernel(self.fd()) {
                 drop(state);
                 // First, so that a full array of answers from the rings does not keep its answers out. An error says
                 // nothing that asking again, when the rings are empty, would not.
@@ -251,6 +251,15 @@ impl super::Entry {
         }
     }
 
+    /// A direction that changed back to TCP is the kernel's to tell of again: edges, too, of what has come there before.
+    pub(super) fn catch_up(&mut self, set: Fd, id: u64, view: View) {
+        let wish = self.wish(view);
+        let is_new = wish & !self.asked != 0 && self.file.sock.has_changed_back();
+        if is_new && !self.disarmed && !self.parked {
+            self.ask(set, id, wish);
+        }
+    }
+
     /// Whether more came through the ring since this was last asked, while TCP's last bytes are still unread.
     fn has_more_behind(&mut self) -> bool {
         let Some(link) = self.file.link().filter(|_| self.file.sock.rx_is_draining()) else { return false };
@@ -289,6 +298,7 @@ impl State {
                 continue;
             }
             let view = look(&entry.file);
+            entry.catch_up(set, id, view);
             if entry.is_edge() && entry.has_more_behind() {
                 // To be read after bytes that the kernel told of once: it tells of those again.
                 entry.ask(set, id, entry.wish(view));
@@ -305,7 +315,7 @@ impl State {
     }
 
     /// Whether the rings have had the word for long enough, and have something to say.
-    fn must_ask_kernel(&mut self) -> bool {
+    fn must_ask_kernel(&mut self, set: Fd) -> bool {
         if self.ready.is_empty() {
             return false;
         }
@@ -313,7 +323,7 @@ impl State {
         if self.unasked < UNASKED && clock::now().wrapping_sub(self.asked_at) < UNASKED_NANOSECONDS {
             return false;
         }
-        self.drop_unready();
+        self.drop_unready(set);
         !self.ready.is_empty()
     }
 }

@@ -290,7 +290,7 @@ impl Group {
             for cell in [&end.tx.prod, &end.tx.start, &end.tx.switch_at, &end.rx.cons, &end.wait.waiters] {
                 cell.store(0, Ordering::Relaxed);
             }
-            for cell in [&end.tx.want_space, &end.tx.shut, &end.tx.cpu, &end.rx.cpu] {
+            for cell in [&end.tx.want_space, &end.tx.shut, &end.tx.cpu, &end.tx.back, &end.rx.cpu, &end.rx.back] {
                 cell.store(0, Ordering::Relaxed);
             }
             end.wait.closed.store(0, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use crate::fdtable;
 use crate::fork;
 use crate::log;
 use crate::process;
+use crate::socket::back::ask::ask;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::group::{self, Group};
@@ -56,7 +57,8 @@ fn sort() -> (Vec<Staying>, Vec<Staying>) {
 /// socket.
 ///
 /// # Errors
-/// EOPNOTSUPP: the next program would find a connection that has moved, and nothing that could read it.
+/// EOPNOTSUPP: the next program would find a connection that has moved, and nothing that could read it; and its peer has not
+/// changed it back to TCP.
 pub fn before_exec(next: impl FnOnce() -> Next) -> Result<Leaving, Errno> {
     let mut leaving = Leaving::default();
     if process::is_uncounted() || fork::is_inside() {
@@ -132,12 +134,12 @@ impl Leaving {
     }
 
     /// What the letter does not hand over is left behind: it stays where it is as long as this process lives, which is
-    /// counted among its holders.
+    /// counted among its holders. What the next program must be meant to use has to change back to TCP before.
     fn leave_behind(&mut self, staying: &[Staying], letter: Envelope) -> Result<(), Errno> {
         self.release(|file| letter.hands_over(file));
         let lost =
             |(fd, file): &&Staying| !letter.hands_over(file) && file.sock.phase() == phase::SMC && is_needed(*fd, file);
-        if let Some((fd, _)) = staying.iter().find(lost) {
+        if let Some((fd, _)) = staying.iter().filter(lost).find(|(_, file)| !ask(file, 1)) {
             log::debug(format_args!("exec: descriptor {fd} has moved to shared memory, which the program cannot use"));
             self.release(|_| false);
             return Err(Errno::EOPNOTSUPP);

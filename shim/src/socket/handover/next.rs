@@ -1,7 +1,9 @@
 //! Whether the next program of this process will have the library.
 
+use crate::process;
 use preloop_image::elf::{self, Abi};
 use preloop_image::{obstacle, preload, program};
+use preloop_sys::process as system;
 use preloop_uapi::settings::{LD_PRELOAD, LIBRARY};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -20,7 +22,7 @@ const OWN_ABI: Abi = Abi {
 /// What comes after exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing: the file is not there.
+    /// Nothing: the file is not there, or is none that this process may execute.
     None,
     /// A program without the library.
     Bare,
@@ -33,7 +35,7 @@ pub enum Next {
 
 /// What running `file` with this environment leads to.
 pub fn of_file<'a>(file: &Path, environment: impl Iterator<Item = &'a [u8]>) -> Next {
-    if !file.exists() {
+    if !file.is_file() || !may_execute(file) {
         return Next::None;
     }
     let loads = |loaded: &PathBuf| obstacle::find(loaded, OWN_ABI).is_none();
@@ -41,6 +43,11 @@ pub fn of_file<'a>(file: &Path, environment: impl Iterator<Item = &'a [u8]>) -> 
         Some(loaded) => Next::Preloaded { streams: elf::has_plain_streams(&loaded).unwrap_or(false) },
         None => Next::Bare,
     }
+}
+
+/// So that no connection changes back to TCP for a program that is not going to run.
+fn may_execute(file: &Path) -> bool {
+    process::is_filtered() || CString::new(file.as_os_str().as_bytes()).is_ok_and(|file| system::may_execute(&file))
 }
 
 /// Whether naming the library would keep the file from starting, or make its loader complain: it is for another C library
@@ -102,6 +109,8 @@ mod tests {
         let preload = [&b"PATH=/bin"[..], b"LD_PRELOAD=libpreloop.so"];
         let with = || preload.into_iter();
         assert_eq!(of_file(Path::new("/no/such/file"), with()), Next::None);
+        assert_eq!(of_file(Path::new("/etc/passwd"), with()), Next::None);
+        assert_eq!(of_file(Path::new("/bin"), with()), Next::None);
         assert_eq!(of_file(Path::new("/bin/sh"), with()), Next::Preloaded { streams: true });
         assert_eq!(of_file(Path::new("/bin/sh"), preload.into_iter().take(1)), Next::Bare);
         assert_eq!(of_file(Path::new(""), with()), Next::None);

@@ -7,6 +7,7 @@ use crate::fdtable;
 use crate::fork;
 use crate::log;
 use crate::process;
+use crate::socket::back::ask::ask;
 use crate::socket::clc;
 use crate::socket::group;
 use crate::socket::sock::phase;
@@ -56,7 +57,8 @@ fn candidates(wishes: &Wishes) -> Vec<Staying> {
 /// Before a child is made. `next` answers which program it will be; asked only if it may have a socket.
 ///
 /// # Errors
-/// EOPNOTSUPP: a connection that has moved is meant for a program that could not read it.
+/// EOPNOTSUPP: a connection that has moved is meant for a program that could not read it, and its peer has not changed it back
+/// to TCP.
 pub fn before(wishes: &Wishes, next: impl FnOnce() -> Next) -> Result<Spawning, Errno> {
     let mut spawning = Spawning::default();
     if process::is_uncounted() || fork::is_inside() {
@@ -75,16 +77,18 @@ pub fn before(wishes: &Wishes, next: impl FnOnce() -> Next) -> Result<Spawning, 
         return Ok(spawning);
     }
     spawning.sockets = sockets;
-    if !wishes.is_opaque
-        && let Next::Preloaded { streams } = next()
-    {
-        spawning.write(|moved| streams || !moved);
+    match if wishes.is_opaque { Next::Bare } else { next() } {
+        // The call fails.
+        Next::None => return Ok(spawning),
+        Next::Bare => {}
+        Next::Preloaded { streams } => spawning.write(|moved| streams || !moved),
     }
     let Spawning { sockets, envelope, .. } = &spawning;
     let lost = |(fd, file): &&Staying| {
         wishes.named.contains(fd) && !envelope.hands_over(file) && file.sock.phase() == phase::SMC
     };
-    if let Some((fd, _)) = sockets.iter().find(lost) {
+    // The child counts as a user, too.
+    if let Some((fd, _)) = sockets.iter().filter(lost).find(|(_, file)| !ask(file, 2)) {
         log::debug(format_args!("spawn: descriptor {fd} has moved to shared memory, which the program cannot use"));
         spawning.finish(None);
         return Err(Errno::EOPNOTSUPP);

@@ -10,6 +10,7 @@ use crate::fdtable::{self, hint};
 use crate::log;
 use crate::process;
 use crate::socket::file::OpenFile;
+use crate::socket::sock::flag;
 use crate::socket::{birth, clc, epoll};
 use libc::{IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SOL_SOCKET};
 use preloop_kcm::id::PsockId;
@@ -68,6 +69,9 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     let seen = if state == tcp::state::SYN_SENT { state.into() } else { seen() };
     entry.seen.store(seen, Ordering::Relaxed);
     let fd = process::adopt(fd);
+    if has_moved {
+        file.sock.raise(flag::STAYS);
+    }
     let usable = if has_moved {
         let put = || members::put_moved(&sock.mux, psock, (fd, &file), generation, &loaded.1);
         birth::kept(&file, fd).and_then(|()| put())

@@ -9,6 +9,7 @@ use crate::socket::tx::broken;
 use crate::socket::wait;
 use preloop_shm::copy::Ring;
 use preloop_shm::counted::Counted;
+use preloop_smc::back;
 use preloop_smc::ring::{Broken, Span};
 use preloop_sys::sleep::{self, SignalMask};
 use preloop_sys::{Errno, Fd, event};
@@ -61,6 +62,9 @@ pub fn drain_to(
                         continue;
                     }
                 }
+            }
+            if back::is_marked(&link.peer().tx) {
+                continue;
             }
             if ended {
                 return Ok(0);

@@ -1,26 +1,65 @@
 //! What TCP still carries: up to the offset where the peer moved, or to its end.
 
 use super::How;
+use crate::socket::back::{End, answer, finish};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
-use crate::socket::sock::{Sock, flag, phase, rx_state};
+use crate::socket::link::Link;
+use crate::socket::sock::{Sock, flag, phase, rx_state, tx_state};
 use crate::socket::tx::broken;
 use preloop_shm::copy::Buffers;
+use preloop_smc::back;
+use preloop_smc::ring::Broken;
 use preloop_sys::{Errno, Fd, tcp};
 use preloop_uapi::sync::Ordering;
 
-/// Learns where the peer moved, if it did. Under the rx lock.
-pub(super) fn settle(file: &OpenFile, fd: Fd) -> Result<(), Errno> {
-    let sock = file.sock;
-    if sock.rx_state.load(Ordering::Relaxed) != rx_state::KERNEL || sock.phase() != phase::SMC {
-        return Ok(());
-    }
+/// Learns where the peer moved, if it did, and whether it moved back; answers it, if it wants this end to. Under the rx lock.
+pub fn settle(file: &OpenFile, fd: Fd) -> Result<(), Errno> {
     let Some(link) = file.link() else { return Ok(()) };
+    if back::is_asked(&link.peer().rx) {
+        answer::answer(file, link, fd);
+    }
+    if file.sock.rx_state.load(Ordering::Relaxed) == rx_state::KERNEL {
+        learn_where(file, link, fd)?;
+    }
+    if back::is_marked(&link.peer().tx) { leave_ring(file, link, fd) } else { Ok(()) }
+}
+
+/// The peer publishes no more: behind what is in the ring the stream goes on in the kernel's socket.
+fn leave_ring(file: &OpenFile, link: &Link, fd: Fd) -> Result<(), Errno> {
+    let sock = file.sock;
+    if sock.tx_state.load(Ordering::Acquire) != tx_state::BACK && !sock.has(flag::TX_SHUT) {
+        // Only who was answered does that, or has no more to hear.
+        return Err(broken(file, fd));
+    }
+    let is_empty = || {
+        let data = sock.receiver.data(&link.peer().tx, link.rx_ring().size()).map_err(|Broken| broken(file, fd))?;
+        Ok(data.is_empty())
+    };
+    let leaves = match sock.rx_state.load(Ordering::Relaxed) {
+        // It never moved.
+        rx_state::KERNEL => link.peer().tx.switch_at.load(Ordering::Acquire) == 0,
+        rx_state::RING => is_empty()?,
+        _ => false,
+    };
+    if leaves {
+        sock.rx_state.store(rx_state::BACK, Ordering::Release);
+        finish(file, link, fd, End::Peer);
+    }
+    Ok(())
+}
+
+/// [`settle`] while the peer is not known to have moved.
+fn learn_where(file: &OpenFile, link: &Link, fd: Fd) -> Result<(), Errno> {
+    let sock = file.sock;
+    let is_marked = back::is_marked(&link.peer().tx);
     let switch_at = link.peer().tx.switch_at.load(Ordering::Acquire);
     if switch_at == 0 {
         return Ok(());
     }
-    let state = match tcp::taken(fd) {
+    // What comes over TCP once it has moved back, an end too, must not be taken for what came before.
+    let taken = if is_marked { Some(tcp::read_position(fd).ok_or_else(|| broken(file, fd))?) } else { tcp::taken(fd) };
+    let state = match taken {
         None => {
             sock.kernel_left.store(switch_at - 1, Ordering::Relaxed);
             rx_state::DRAINING_TO_END

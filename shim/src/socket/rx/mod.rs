@@ -5,6 +5,7 @@ mod kernel;
 mod now;
 mod ring;
 
+use crate::socket::back as change_back;
 use crate::socket::calls::{Answer, Kernel};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
@@ -12,10 +13,11 @@ use crate::socket::kcm::lower;
 use crate::socket::sock::{flag, phase, rx_state};
 use crate::socket::tx::broken;
 use crate::socket::wait;
-use kernel::{FromKernel, keep_error, moved_before_end, ring_follows, settle, take_from_kernel};
+use kernel::{FromKernel, keep_error, moved_before_end, ring_follows, take_from_kernel};
 use preloop_shm::copy::Buffers;
 use preloop_shm::counted::Counted;
 use preloop_shm::lock::Held;
+use preloop_smc::back;
 use preloop_smc::ring::Broken;
 use preloop_sys::{Errno, Fd, call, cancel};
 use preloop_uapi::decline::Decline;
@@ -24,6 +26,7 @@ use ring::take_from_ring;
 use std::sync::Arc;
 
 pub use drain::{Drained, drain_to};
+pub use kernel::settle;
 pub use now::{discard, peek, position};
 pub use ring::readable;
 
@@ -140,21 +143,31 @@ impl<'a> Drains<'a> {
 fn take_under_lock(file: &OpenFile, fd: Fd, room: &Buffers<'_>, got: &mut usize, how: How) -> Result<bool, Errno> {
     let sock = file.sock;
     let _held = lock(file);
-    let link = file.link();
-    settle(file, fd)?;
-    if sock.rx_state.load(Ordering::Relaxed) != rx_state::RING {
-        match take_from_kernel(file, fd, room, got, how)? {
-            FromKernel::Ended => return Ok(true),
-            FromKernel::Empty if sock.has(flag::RX_SHUT) => return Ok(true),
-            FromKernel::Empty => return Ok(*got > 0 && (!how.patient || *got >= how.enough)),
-            // The last bytes over TCP were peeked at, or taken: what follows lies in the ring.
-            FromKernel::RingNext => {}
-            FromKernel::More if how.peeks() && *got < room.len() && ring_follows(sock, fd) => {}
-            FromKernel::More => return Ok(*got >= how.enough || !how.patient),
+    loop {
+        let link = file.link();
+        settle(file, fd)?;
+        if sock.rx_state.load(Ordering::Relaxed) != rx_state::RING {
+            match take_from_kernel(file, fd, room, got, how)? {
+                FromKernel::Ended => return Ok(true),
+                FromKernel::Empty if sock.has(flag::RX_SHUT) => return Ok(true),
+                FromKernel::Empty => return Ok(*got > 0 && (!how.patient || *got >= how.enough)),
+                // The last bytes over TCP were peeked at, or taken: what follows lies in the ring.
+                FromKernel::RingNext => {}
+                FromKernel::More if how.peeks() && *got < room.len() && ring_follows(sock, fd) => {}
+                FromKernel::More => return Ok(*got >= how.enough || !how.patient),
+            }
+        }
+        let Some(link) = link else { return Err(Errno::EINVAL) };
+        if let Some(is_enough) = take_from_ring(file, link, fd, room, got, how)? {
+            return Ok(is_enough);
         }
     }
-    let Some(link) = link else { return Err(Errno::EINVAL) };
-    take_from_ring(file, link, fd, room, got, how)
+}
+
+/// Has this end do what the peer may have asked for; see [`settle`].
+pub fn heed(file: &OpenFile, fd: Fd) {
+    let _held = lock(file);
+    let _ = settle(file, fd);
 }
 
 /// Takes the rx lock; what a sibling that died with it left undone is done.
@@ -173,6 +186,7 @@ fn repair(file: &OpenFile) {
         sock.receiver.republish(&link.own().rx);
         // It may not have come to tell of it.
         link.notify();
+        change_back::repair(file, link);
     }
     if sock.rx_state.load(Ordering::Relaxed) == rx_state::DRAINING {
         // Counted anew by `settle`.
@@ -200,19 +214,26 @@ fn wait_for_data(
         return wait::sleep(file, fd, libc::POLLIN, deadline, restartable, ready);
     };
     let peer = &link.peer().tx;
+    let is_asked = || sock.phase() != phase::TCP && back::is_asked(&link.peer().rx);
     if !sock.rx_in_ring() {
         let moved = || {
             let unsettled = sock.rx_state.load(Ordering::Acquire) == rx_state::KERNEL;
-            (unsettled && peer.switch_at.load(Ordering::Acquire) != 0) || stepped() || sock.has(flag::RX_SHUT)
+            let moves = || peer.switch_at.load(Ordering::Acquire) != 0 || back::is_marked(peer);
+            unsettled && moves() || stepped() || is_asked() || sock.has(flag::RX_SHUT)
         };
         return wait::sleep(file, fd, libc::POLLIN, deadline, restartable, moved);
     }
-    let news = || peer.prod.load(Ordering::Acquire) != seen || peer.shut.load(Ordering::Acquire) != 0;
+    let news = || {
+        let published = peer.prod.load(Ordering::Acquire) != seen || peer.shut.load(Ordering::Acquire) != 0;
+        published || back::is_marked(peer)
+    };
     if wait::peer_elsewhere(peer.cpu.load(Ordering::Relaxed)) && wait::spin(&file.spin, deadline, news) {
         return Ok(());
     }
     let events = if sock.has(flag::FIN) { 0 } else { libc::POLLRDHUP };
-    wait::sleep(file, fd, events, deadline, restartable, || news() || sock.has(flag::RX_SHUT | flag::BROKEN))
+    // The line where the peer asks is not for a spin: it stores its cursor there when it reads.
+    let ready = || news() || is_asked() || sock.has(flag::RX_SHUT | flag::BROKEN);
+    wait::sleep(file, fd, events, deadline, restartable, ready)
 }
 
 /// Bytes that a read would find, for FIONREAD.
@@ -221,7 +242,12 @@ pub fn queued(file: &OpenFile, fd: Fd) -> Result<usize, Errno> {
     let _held = lock(file);
     settle(file, fd)?;
     let state = sock.rx_state.load(Ordering::Relaxed);
-    let in_kernel = if state == rx_state::RING { 0 } else { call::int_ioctl(fd, libc::FIONREAD)?.max(0) as usize };
+    let goes_on_there = || file.link().is_some_and(|link| back::is_marked(&link.peer().tx));
+    let in_kernel = if state == rx_state::RING && !goes_on_there() {
+        0
+    } else {
+        call::int_ioctl(fd, libc::FIONREAD)?.max(0) as usize
+    };
     let all_there = state == rx_state::RING
         || (state == rx_state::DRAINING && in_kernel as u64 == sock.kernel_left.load(Ordering::Relaxed))
         || ring_follows(sock, fd);

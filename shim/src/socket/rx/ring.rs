@@ -8,10 +8,13 @@ use crate::socket::sock::{flag, rx_state};
 use crate::socket::tx::{self, broken, note_cpu};
 use crate::socket::wait;
 use preloop_shm::copy::Buffers;
+use preloop_smc::back;
 use preloop_smc::ring::Broken;
 use preloop_sys::{Errno, Fd, call, event};
 use preloop_uapi::sync::Ordering;
 
+/// Takes what the ring has; whether the call can return with it. `None`: the ring is empty for good, and the stream goes on in
+/// the kernel's socket.
 pub(super) fn take_from_ring(
     file: &OpenFile,
     link: &Link,
@@ -19,14 +22,14 @@ pub(super) fn take_from_ring(
     room: &Buffers<'_>,
     got: &mut usize,
     how: How,
-) -> Result<bool, Errno> {
+) -> Result<Option<bool>, Errno> {
     let sock = file.sock;
     note_cpu(&link.own().rx.cpu);
     if sock.has(flag::BROKEN) {
         return Err(Errno::ECONNRESET);
     }
     if *got == room.len() && !room.is_empty() {
-        return Ok(true);
+        return Ok(Some(true));
     }
     // What ended the stream is looked at before the ring: bytes that were stored before the end are then seen.
     let mut end = stream_end(file, link);
@@ -40,10 +43,12 @@ pub(super) fn take_from_ring(
     }
     if data.is_empty() {
         return match end {
-            None => Ok(*got >= how.enough || (!how.patient && *got > 0)),
-            Some(_) if *got > 0 => Ok(true),
-            Some(End::File) => Ok(true),
-            Some(End::Kernel) => kernel_error(file, fd),
+            // Whatever ended TCP did so behind what came over it since.
+            _ if back::is_marked(&link.peer().tx) => Ok(None),
+            None => Ok(Some(*got >= how.enough || (!how.patient && *got > 0))),
+            Some(_) if *got > 0 => Ok(Some(true)),
+            Some(End::File) => Ok(Some(true)),
+            Some(End::Kernel) => kernel_error(file, fd).map(Some),
             Some(End::Reset) => {
                 sock.raise(flag::RESET_TOLD);
                 Err(Errno::ECONNRESET)
@@ -51,7 +56,7 @@ pub(super) fn take_from_ring(
         };
     }
     if room.is_empty() {
-        return Ok(true);
+        return Ok(Some(true));
     }
     let span = data.take(room.len() - *got);
     if how.flags & libc::MSG_TRUNC == 0 {
@@ -67,8 +72,8 @@ pub(super) fn take_from_ring(
     }
     // A peek cannot wait for more than the ring holds, nor for what the sender would need space for.
     let size = link.rx_ring().size() as usize;
-    let full = how.peeks() && data.len() >= size - size / 4;
-    Ok(*got >= how.enough || !how.patient || end.is_some() || full)
+    let full = how.peeks() && (data.len() >= size - size / 4 || back::is_marked(&link.peer().tx));
+    Ok(Some(*got >= how.enough || !how.patient || end.is_some() || full))
 }
 
 /// Gives the space of `bytes` back to the sender, and wakes it when it waits for that. Under the rx lock.
@@ -76,6 +81,10 @@ pub fn consume(file: &OpenFile, link: &Link, bytes: usize) {
     file.sock.receiver.consume(&link.own().rx, bytes);
     if file.sock.receiver.space_wanted(&link.peer().tx, link.rx_ring().size()) {
         link.notify();
+    }
+    if back::is_marked(&link.peer().tx) {
+        // These may have been the ring's last bytes, after which the kernel's socket is to be watched.
+        let _ = settle(file, file.fd());
     }
 }
 
@@ -147,6 +156,13 @@ pub fn readable(file: &OpenFile, link: &Link) -> Option<Readable> {
     }
     let end = stream_end(file, link);
     let ended = end.is_some();
+    if ended && back::is_marked(&link.peer().tx) {
+        // Whatever ended TCP did so behind what came over it since the mark, which may be news here.
+        let is_settled = settle(file, fd).is_ok();
+        if is_settled && sock.rx_state.load(Ordering::Relaxed) != rx_state::RING {
+            return None;
+        }
+    }
     let reset = match end {
         Some(End::Reset) => libc::POLLERR | libc::POLLHUP,
         _ if sock.has(flag::RESET_TOLD) => libc::POLLHUP,

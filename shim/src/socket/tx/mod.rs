@@ -1,24 +1,25 @@
 //! Sending: over TCP until the direction moves, through the ring afterwards.
 
 mod now;
+mod ring;
 
+use crate::socket::back::answer;
 use crate::socket::calls::{Answer, Kernel};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::kcm::lower;
-use crate::socket::link::Link;
-use crate::socket::sock::{Sock, flag, phase};
-use crate::socket::wait;
+use crate::socket::sock::{Sock, flag, phase, tx_state};
 use crate::stats;
 use preloop_shm::copy::{Buffers, Ring, Store};
 use preloop_shm::counted::Counted;
 use preloop_shm::lock::Held;
-use preloop_smc::ring::{Broken, Span};
-use preloop_sys::{Errno, Fd, call, cancel, clock, errno, process, tcp};
-use preloop_uapi::ring::shut;
+use preloop_smc::ring::Span;
+use preloop_sys::{Errno, Fd, call, cancel, clock, tcp};
 use preloop_uapi::sync::{Ordering, fence};
 
 pub use now::{position, send_now};
+pub use ring::is_writable;
+use ring::{Sending, put, room_soon, send_through_ring};
 
 /// Bytes published at a time, so that the receiver works on the first while the rest is copied.
 const PIECE: usize = 32 << 10;
@@ -29,10 +30,6 @@ const STREAM_FROM: usize = 2 << 10;
 
 /// Failures to move after which it is tried less and less often.
 const OFTEN: u32 = 16;
-
-/// `Sock::tx_state` while a sender is about to move the direction: nobody enters the kernel's write.
-const MOVING: u32 = 1;
-const MOVED: u32 = 2;
 
 /// Where the bytes to send come from.
 pub trait Source {
@@ -45,6 +42,12 @@ pub trait Source {
     /// # Errors
     /// What reading the source answers.
     fn fill(&mut self, ring: &Ring, span: Span, done: usize, store: Store) -> Result<usize, Errno>;
+
+    /// Has the kernel send what follows the first `done` bytes over a socket, without waiting. `None`: a call that comes back
+    /// short is nothing new to the program.
+    fn send_rest(&mut self, _socket: Fd, _done: usize) -> Option<Result<usize, Errno>> {
+        None
+    }
 }
 
 impl Source for &Buffers<'_> {
@@ -59,6 +62,10 @@ impl Source for &Buffers<'_> {
             at += len;
         }
         Ok(span.len())
+    }
+
+    fn send_rest(&mut self, socket: Fd, done: usize) -> Option<Result<usize, Errno>> {
+        Some(Buffers::send_rest(self, socket, done, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
     }
 }
 
@@ -129,11 +136,11 @@ fn enter_kernel(file: &OpenFile) -> bool {
         sock.kernel_writers.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         match sock.tx_state.load(Ordering::Acquire) {
-            MOVED => {
+            tx_state::RING => {
                 sock.kernel_writers.fetch_sub(1, Ordering::AcqRel);
                 return false;
             }
-            MOVING => {
+            tx_state::MOVING => {
                 sock.kernel_writers.fetch_sub(1, Ordering::AcqRel);
                 // Whoever moves it holds the lock, for a few system calls.
                 drop(lock(file));
@@ -158,6 +165,9 @@ fn leave_kernel(sock: &Sock, sent: bool) {
 /// a later call does it.
 pub fn try_to_move(file: &OpenFile, fd: Fd) {
     let (sock, Some(link)) = (file.sock, file.link()) else { return };
+    if sock.tx_state.load(Ordering::Relaxed) == tx_state::BACK {
+        return;
+    }
     let failures = sock.move_failures.load(Ordering::Relaxed);
     if failures >= OFTEN && !failures.is_power_of_two() {
         sock.move_failures.fetch_add(1, Ordering::Relaxed);
@@ -165,10 +175,11 @@ pub fn try_to_move(file: &OpenFile, fd: Fd) {
     }
     let Some(held) = sock.tx.try_lock() else { return };
     repair(file, &held);
-    if sock.tx_state.load(Ordering::Acquire) == MOVED || sock.has(flag::TX_SHUT) {
+    let state = sock.tx_state.load(Ordering::Acquire);
+    if matches!(state, tx_state::RING | tx_state::BACK) || sock.has(flag::TX_SHUT) {
         return;
     }
-    sock.tx_state.store(MOVING, Ordering::Release);
+    sock.tx_state.store(tx_state::MOVING, Ordering::Release);
     fence(Ordering::SeqCst);
     let alone = sock.kernel_writers.load(Ordering::Acquire) == 0;
     // What MSG_MORE or TCP_CORK holds back must leave: nothing will follow it on TCP.
@@ -176,12 +187,12 @@ pub fn try_to_move(file: &OpenFile, fd: Fd) {
     match (alone && flushed()).then(|| tcp::written(fd, file.is_active())).flatten() {
         Some(count) => {
             link.own().tx.switch_at.store(count + 1, Ordering::Release);
-            sock.tx_state.store(MOVED, Ordering::Release);
+            sock.tx_state.store(tx_state::RING, Ordering::Release);
             stats::moved(sock);
         }
         None => {
             sock.move_failures.fetch_add(1, Ordering::Relaxed);
-            sock.tx_state.store(0, Ordering::Release);
+            sock.tx_state.store(tx_state::KERNEL, Ordering::Release);
         }
     }
 }
@@ -197,129 +208,19 @@ pub fn lock(file: &OpenFile) -> Held<'_> {
 /// it had begun is begun again.
 fn repair(file: &OpenFile, held: &Held<'_>) {
     let (sock, Some(link), true) = (file.sock, file.link(), held.owner_died) else { return };
-    if sock.tx_state.load(Ordering::Acquire) == MOVED {
-        sock.sender.republish(&link.own().tx);
-        // It may not have come to tell of it.
-        link.notify();
-    } else if link.own().tx.switch_at.load(Ordering::Acquire) != 0 {
-        sock.tx_state.store(MOVED, Ordering::Release);
-    } else {
-        sock.tx_state.store(0, Ordering::Release);
-    }
-}
-
-/// Where a sending call stands.
-enum Sending {
-    /// Everything there was is in the ring.
-    Done,
-    /// The ring is full.
-    Full,
-    /// The peer closed: TCP itself answers what it answers then.
-    PeerClosed,
-}
-
-fn send_through_ring(
-    file: &Counted<OpenFile>,
-    number: Fd,
-    source: &mut dyn Source,
-    flags: i32,
-    kernel: Kernel<'_>,
-) -> Answer {
-    let Some(link) = file.link() else { return Answer::Kernel(kernel()) };
-    let patient = flags & libc::MSG_DONTWAIT == 0 && !file.nonblocking();
-    cancel::point();
-    let mut sent = 0;
-    let mut deadline = None;
-    let stopped = loop {
-        // Another thread may have closed what the program's number stood for.
-        let fd = if deadline.is_none() { number } else { file.fd() };
-        match put(file, link, fd, source, &mut sent) {
-            Err(errno) => break errno,
-            Ok(Sending::Done) => return Answer::Ours(Ok(sent)),
-            Ok(Sending::PeerClosed) if sent == 0 && (deadline.is_none() || file.is_at(number)) => {
-                let answer = kernel();
-                // TCP calls a reset of a half-closed connection so. Of this one the kernel's socket saw no half-close.
-                if answer < 0 && errno::get() == Errno::ECONNRESET && link.peer().tx.shut.load(Ordering::Acquire) != 0 {
-                    break Errno::EPIPE;
-                }
-                return Answer::Kernel(answer);
-            }
-            Ok(Sending::PeerClosed) if sent == 0 => break Errno::EPIPE,
-            Ok(Sending::PeerClosed) => return Answer::Ours(Ok(sent)),
-            Ok(Sending::Full) if !patient => match room_soon(file, link) {
-                Ok(true) => continue,
-                Ok(false) => break Errno::EAGAIN,
-                Err(errno) => break errno,
-            },
-            Ok(Sending::Full) => {}
+    match sock.tx_state.load(Ordering::Acquire) {
+        tx_state::RING => {
+            sock.sender.republish(&link.own().tx);
+            // It may not have come to tell of it.
+            link.notify();
         }
-        let until = *deadline.get_or_insert_with(|| wait::deadline_of(file, fd, libc::SO_SNDTIMEO));
-        if let Err(errno) = wait_for_room(file, link, fd, until, sent == 0) {
-            break errno;
+        tx_state::BACK => {}
+        _ if link.own().tx.switch_at.load(Ordering::Acquire) != 0 => {
+            sock.tx_state.store(tx_state::RING, Ordering::Release);
         }
-    };
-    if sent > 0 {
-        return Answer::Ours(Ok(sent));
+        _ => sock.tx_state.store(tx_state::KERNEL, Ordering::Release),
     }
-    if stopped == Errno::EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
-        process::raise_sigpipe();
-    }
-    Answer::Ours(Err(stopped))
-}
-
-/// Puts as much into the ring as fits.
-fn put(file: &OpenFile, link: &Link, fd: Fd, source: &mut dyn Source, sent: &mut usize) -> Result<Sending, Errno> {
-    let sock = file.sock;
-    let _held = lock(file);
-    let (line, peer, ring) = (&link.own().tx, &link.peer().rx, link.tx_ring());
-    note_cpu(&line.cpu);
-    let receiver_elsewhere = wait::peer_elsewhere(peer.cpu.load(Ordering::Relaxed));
-    loop {
-        if let Some(state) = ended(file, link, fd)? {
-            return Ok(state);
-        }
-        if *sent == source.len() {
-            return Ok(Sending::Done);
-        }
-        let space = sock.sender.space(peer, ring.size()).map_err(|Broken| broken(file, fd))?;
-        if space.is_empty() {
-            return Ok(Sending::Full);
-        }
-        let span = space.take(PIECE.min(source.len() - *sent));
-        let store = if span.len() >= STREAM_FROM && receiver_elsewhere { Store::Streaming } else { Store::Cached };
-        let filled = source.fill(ring, span, *sent, store)?;
-        sock.sender.publish(line, filled);
-        *sent += filled;
-        link.notify();
-        if *sent == source.len() || filled < span.len() {
-            return Ok(Sending::Done);
-        }
-    }
-}
-
-/// Whether this direction can still carry bytes; `Some` when the peer has closed. Under the tx lock.
-fn ended(file: &OpenFile, link: &Link, fd: Fd) -> Result<Option<Sending>, Errno> {
-    let sock = file.sock;
-    if sock.has(flag::TX_SHUT) {
-        // An error that the kernel has to tell comes first, once.
-        let pending = call::int_option(fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0);
-        return Err(if pending == 0 { Errno::EPIPE } else { Errno::new(pending) });
-    }
-    if sock.has(flag::BROKEN) {
-        return Err(Errno::ECONNRESET);
-    }
-    // A peer that was killed says nothing in shared memory. It is asked after while it lags behind.
-    if sock.sender.unread(&link.peer().rx).map_err(|Broken| broken(file, fd))? > 0 {
-        wait::look_at_kernel(file, fd);
-    }
-    Ok(peer_closed(sock, link).then_some(Sending::PeerClosed))
-}
-
-/// Whether nobody at the other end can read any more. A FIN after a mere shutdown(SHUT_WR) does not say so.
-pub fn peer_closed(sock: &Sock, link: &Link) -> bool {
-    link.peer_closed()
-        || sock.has(flag::ERROR)
-        || (sock.has(flag::FIN) && link.peer().tx.shut.load(Ordering::Acquire) != shut::FIN_SENT)
+    answer::repair(file, link);
 }
 
 /// Stores where this thread runs, for the peer to decide whether to spin.
@@ -338,49 +239,4 @@ pub fn broken(file: &OpenFile, fd: Fd) -> Errno {
         let _ = call::shutdown(fd, libc::SHUT_RDWR);
     }
     Errno::ECONNRESET
-}
-
-/// Whether there is room now; otherwise a wake-up will come when there is.
-fn room_soon(file: &OpenFile, link: &Link) -> Result<bool, Errno> {
-    let _held = lock(file);
-    let (line, peer, size) = (&link.own().tx, &link.peer().rx, link.tx_ring().size());
-    file.sock.sender.request_space(line, peer, size).map_err(|Broken| broken(file, file.fd()))
-}
-
-fn wait_for_room(
-    file: &Counted<OpenFile>,
-    link: &Link,
-    fd: Fd,
-    deadline: wait::Deadline,
-    restartable: bool,
-) -> Result<(), Errno> {
-    let sock = file.sock;
-    let room = || {
-        let _held = lock(file);
-        sock.sender.writable(&link.peer().rx, link.tx_ring().size()).unwrap_or(true)
-    };
-    let cpu = link.peer().rx.cpu.load(Ordering::Relaxed);
-    if wait::peer_elsewhere(cpu) && wait::spin(&file.spin, deadline, room) {
-        return Ok(());
-    }
-    let events = if sock.has(flag::FIN) { 0 } else { libc::POLLRDHUP };
-    wait::sleep(file, fd, events, deadline, restartable, || {
-        room_soon(file, link).unwrap_or(true) || sock.has(flag::TX_SHUT | flag::BROKEN) || peer_closed(sock, link)
-    })
-}
-
-/// Whether poll would call the moved sending direction writable.
-pub fn is_writable(file: &OpenFile, link: &Link) -> bool {
-    let sock = file.sock;
-    if sock.has(flag::TX_SHUT | flag::BROKEN) || peer_closed(sock, link) {
-        return true;
-    }
-    // Whoever has the lock is sending, perhaps from a slow file: the poller does not wait for that. There was room for
-    // what is being sent.
-    let Some(held) = sock.tx.try_lock() else { return true };
-    repair(file, &held);
-    let room = sock.sender.writable(&link.peer().rx, link.tx_ring().size()).unwrap_or(true);
-    drop(held);
-    // The peer is asked for a wake-up only when there is no room.
-    room || room_soon(file, link).unwrap_or(true)
 }

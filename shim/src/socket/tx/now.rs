@@ -2,6 +2,7 @@
 
 use super::{Sending, Source, enter_kernel, leave_kernel, lock, put, room_soon, try_to_move};
 use crate::socket::file::OpenFile;
+use crate::socket::rx;
 use preloop_sys::{Errno, Fd, tcp};
 use preloop_uapi::sync::Ordering;
 
@@ -25,13 +26,21 @@ pub fn send_now(
         leave_kernel(sock, answer.is_ok_and(|sent| sent > 0));
         return answer;
     }
-    let mut sent = 0;
+    let (mut sent, mut heeds) = (0, true);
     loop {
-        let stopped = match put(file, link, fd, source, &mut sent) {
+        let stopped = match put(file, link, fd, source, &mut sent, heeds) {
             Ok(Sending::Done) => return Ok(sent),
             // TCP answers what it answers then.
             Ok(Sending::PeerClosed) if sent == 0 => return kernel(),
             Ok(Sending::PeerClosed) => return Ok(sent),
+            // It is refused: a mux stays where it is.
+            Ok(Sending::Asked) => {
+                heeds = false;
+                rx::heed(file, fd);
+                continue;
+            }
+            Ok(Sending::Back) if sent == 0 => return kernel(),
+            Ok(Sending::Back) => return Ok(sent),
             Ok(Sending::Full) => match room_soon(file, link) {
                 Ok(true) => continue,
                 Ok(false) => Errno::EAGAIN,
