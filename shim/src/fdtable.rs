@@ -202,6 +202,26 @@ pub fn for_each(mut with: impl FnMut(Fd, Counted<OpenFile>)) {
     }
 }
 
+/// As [`for_each`], where nothing may be allocated or freed: in a signal handler.
+pub fn for_each_unfreed(with: impl Fn(Fd, &OpenFile)) {
+    for (fd, entry) in entries() {
+        if let Some(file) = entry.file.load(&FILES) {
+            with(fd, &file);
+            file.let_go_unfreed();
+        }
+    }
+}
+
+/// From now on no descriptor of the program's is known, in this copy of the table. Allocates and frees nothing.
+pub fn abandon_all() {
+    for (_, entry) in entries() {
+        entry.file.abandon();
+        entry.set.abandon();
+        entry.kcm.abandon();
+        entry.hints.store(0, Ordering::Relaxed);
+    }
+}
+
 /// Every descriptor that stands for the file.
 pub fn fds_of(file: &OpenFile) -> Vec<Fd> {
     let mut found = Vec::new();

@@ -93,6 +93,13 @@ impl<T: Send + Sync> Counted<T> {
         self.node.count.load(Ordering::Relaxed)
     }
 
+    /// Lets go of it where nothing may be freed: in a signal handler. A value whose other owners all have let go meanwhile
+    /// is lost, with what it owns.
+    pub fn let_go_unfreed(self) {
+        self.node.count.fetch_sub(1, Ordering::AcqRel);
+        core::mem::forget(self);
+    }
+
     /// Whether both own the same value.
     pub fn same(&self, other: &Self) -> bool {
         core::ptr::eq(self.node, other.node)
@@ -150,6 +157,11 @@ impl<T: Send + Sync + 'static> Cell<T> {
                 return Some(found);
             }
         }
+    }
+
+    /// Empties the place where nothing may be freed; what was there keeps an owner for ever.
+    pub fn abandon(&self) {
+        self.node.store(core::ptr::null_mut(), Ordering::Release);
     }
 
     /// Puts a value in, or empties the place; answers what was there.

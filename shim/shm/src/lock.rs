@@ -96,9 +96,12 @@ impl RobustLock {
     /// Has letting go of the lock, or dying with it, wake somebody. For who holds it.
     #[cold]
     fn say_that_others_wait(&self) {
+        self.word().fetch_or(FUTEX_WAITERS, Ordering::Relaxed);
+    }
+
+    fn word(&self) -> &core::sync::atomic::AtomicU32 {
         // SAFETY: the mutex begins with its word, which the kernel and all threads treat as an atomic.
-        let word = unsafe { &*self.mutex.get().cast::<core::sync::atomic::AtomicU32>() };
-        word.fetch_or(FUTEX_WAITERS, Ordering::Relaxed);
+        unsafe { &*self.mutex.get().cast::<core::sync::atomic::AtomicU32>() }
     }
 
     /// Takes the lock.
@@ -120,6 +123,14 @@ impl RobustLock {
         }
         // Any other answer would mean a lock that was never made; going on without it would corrupt streams.
         self.taken(answer).unwrap_or_else(|| panic!("pthread_mutex_lock: error {answer}"))
+    }
+
+    /// Whether another thread than this one holds it, in whatever process. Good for signal handlers.
+    pub fn is_held_elsewhere(&self) -> bool {
+        /// The bits of a robust mutex's word that hold the owner's number (`FUTEX_TID_MASK`).
+        const OWNER: u32 = 0x3fff_ffff;
+        let owner = self.word().load(Ordering::Acquire) & OWNER;
+        owner != 0 && owner != preloop_sys::process::tid()
     }
 
     /// Takes the lock unless somebody holds it.

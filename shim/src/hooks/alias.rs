@@ -1,9 +1,9 @@
 //! Other names under which the C library has functions that are hooked here. Programs that were built against them, and
 //! libraries that come with their own wrappers, call these.
 
-use super::{conn, event, fd, io, limit, opt, process};
-use core::ffi::{c_int, c_uint, c_ulong, c_void};
-use libc::{fd_set, nfds_t, pid_t, pollfd, rlimit, size_t, sockaddr, socklen_t, ssize_t, timeval};
+use super::{child, conn, event, fd, io, limit, opt, process};
+use core::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
+use libc::{FILE, fd_set, nfds_t, pid_t, pollfd, rlimit, size_t, sockaddr, socklen_t, ssize_t, timeval};
 
 /// A name, its signature, and the hook it stands for.
 macro_rules! aliases {
@@ -34,6 +34,8 @@ aliases! {
     __fork() -> pid_t = process::fork;
     __libc_fork() -> pid_t = process::fork;
     __vfork() -> pid_t = process::vfork;
+    __clone(start: Option<child::Start>, stack: *mut c_void, flags: c_int, argument: *mut c_void, parent: *mut pid_t, tls: *mut c_void, child: *mut pid_t) -> c_int = child::clone;
+    _IO_popen(command: *const c_char, mode: *const c_char) -> *mut FILE = child::popen;
     setrlimit64(resource: c_uint, wanted: *const rlimit) -> c_int = limit::setrlimit;
     prlimit64(pid: pid_t, resource: c_uint, wanted: *const rlimit, old: *mut rlimit) -> c_int = limit::prlimit;
 }

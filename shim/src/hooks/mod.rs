@@ -5,6 +5,7 @@
 mod aio;
 mod alias;
 mod bpf;
+mod child;
 mod conn;
 mod dprintf;
 mod event;

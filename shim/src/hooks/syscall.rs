@@ -1,8 +1,9 @@
 //! syscall(2), the C function: some programs make calls with it that have hooks here (libuv closes with it).
 
-use super::{bpf, conn, event, fd, io, limit, open, opt, process, transfer};
+use super::{bpf, child, conn, event, fd, io, limit, open, opt, process, transfer};
 use crate::process as this_process;
 use core::ffi::{c_int, c_long, c_uint, c_ulong};
+use preloop_sys::memory::Memory;
 use preloop_sys::{Errno, errno, real};
 
 /// Calls a hook with arguments as registers hold them, cast to what its parameters are.
@@ -83,6 +84,19 @@ pub unsafe extern "C" fn syscall(
         libc::SYS_clone if process::is_fork(a, b) => {
             // SAFETY: the program's own call.
             process::forked(|| unsafe { real::syscall(number, a, b, c, d, e, f) as c_int }).into()
+        }
+        libc::SYS_clone => {
+            // SAFETY: the program's own call.
+            child::cloned(a, || unsafe { real::syscall(number, a, b, c, d, e, f) })
+        }
+        libc::SYS_clone3 => {
+            // SAFETY: the arguments are read as the kernel reads them.
+            let memory = unsafe { Memory::of_this_call() };
+            let mut flags = [0; 8];
+            // Where they cannot be read, no child is made.
+            let _ = memory.read(a, &mut flags);
+            // SAFETY: the program's own call.
+            child::cloned(u64::from_ne_bytes(flags), || unsafe { real::syscall(number, a, b, c, d, e, f) })
         }
         #[cfg(target_arch = "x86_64")]
         libc::SYS_fork | libc::SYS_vfork => hook!(process::fork()),

@@ -6,7 +6,7 @@ use crate::policy;
 use crate::process;
 use crate::socket::file::OpenFile;
 use crate::socket::sock::{flag, phase};
-use crate::socket::{clc, close};
+use crate::socket::{clc, close, uncounted};
 use crate::{stats, streams};
 use core::net::SocketAddr;
 use preloop_shm::counted::Counted;
@@ -150,8 +150,11 @@ pub fn duplicated(old: Fd, new: Fd) {
         fdtable::give_hint(old, hint::COPIED);
         fdtable::give_hint(new, hint::COPIED);
     }
-    if fork::is_inside() || !is_ours || process::is_uncounted() {
+    if fork::is_inside() || !is_ours {
         return;
+    }
+    if process::is_uncounted() {
+        return uncounted::uses(old);
     }
     if let Some(set) = fdtable::epoll(old) {
         set.duplicated();

@@ -67,7 +67,7 @@ impl OpenFile {
 
     /// As [`enter`](Self::enter), whatever the library serves.
     pub fn enter_any(fd: Fd, flags: u32) -> Option<Counted<Self>> {
-        if fork::is_inside() {
+        if fork::is_inside() || process::is_uncounted() {
             return None;
         }
         let _no_fork = fork::may_not_fork();
@@ -150,6 +150,15 @@ impl OpenFile {
     /// As [`prepared`](Self::prepared), without waiting for a thread that changes it just now.
     pub fn offered(&self) -> Option<Arc<Link>> {
         self.link.try_read().ok().and_then(|link| link.clone())
+    }
+
+    /// Stops an offer of shared memory, if there is one, unless a thread changes it just now. Good for signal handlers.
+    pub fn stop_offer(&self) {
+        if let Ok(link) = self.link.try_read()
+            && let Some(link) = &*link
+        {
+            link.stop_offer();
+        }
     }
 
     /// Prepares shared memory, or lets it go.

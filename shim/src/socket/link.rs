@@ -137,9 +137,14 @@ impl Link {
         self.decide(confirm::CONFIRMED)
     }
 
+    /// The passive side's offer cannot be taken any more, unless it was before. To [`withdraw`](Self::withdraw) it remains.
+    pub fn stop_offer(&self) {
+        self.decide(confirm::WITHDRAWN);
+    }
+
     /// The passive side takes its offer back; `false` when it was confirmed before.
     pub fn withdraw(&self) -> bool {
-        let withdrawn = self.decide(confirm::WITHDRAWN);
+        let withdrawn = self.decide(confirm::WITHDRAWN) || self.stands_at(confirm::WITHDRAWN);
         if withdrawn {
             // The active side will not touch the block any more: nobody else would say so.
             self.peer().wait.released.store(1, Ordering::Release);
@@ -149,7 +154,11 @@ impl Link {
 
     /// Whether the offer was taken.
     pub fn is_confirmed(&self) -> bool {
-        self.block().word.load(Ordering::Acquire) == confirm::word(self.generation, confirm::CONFIRMED)
+        self.stands_at(confirm::CONFIRMED)
+    }
+
+    fn stands_at(&self, outcome: u32) -> bool {
+        self.block().word.load(Ordering::Acquire) == confirm::word(self.generation, outcome)
     }
 
     /// Whether the peer's last holder closed its socket.

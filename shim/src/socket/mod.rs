@@ -21,5 +21,6 @@ pub mod sock;
 pub mod spare;
 pub mod transfer;
 pub mod tx;
+pub mod uncounted;
 pub mod users;
 pub mod wait;

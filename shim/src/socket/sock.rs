@@ -52,6 +52,8 @@ pub mod flag {
     pub const BROKEN: u32 = 128;
     /// A KCM mux has, or had, it after it moved: it does not change back.
     pub const STAYS: u32 = 4096;
+    /// A process that does not count among the holders may have it: it does not move any more.
+    pub const UNCOUNTED: u32 = 8192;
 }
 
 /// `Sock::rx_state`: where the next byte to read lies.

@@ -23,6 +23,12 @@ pub fn this_thread() -> usize {
     unsafe { libc::pthread_self() as usize }
 }
 
+/// The number of this thread, as the kernel knows it.
+pub fn tid() -> u32 {
+    // SAFETY: takes no arguments.
+    unsafe { syscall!(Sysno::gettid) }.unwrap_or(0) as u32
+}
+
 /// While it lives no signal handler runs in this thread: none finds a lock taken that it would wait for.
 pub struct Masked {
     before: libc::sigset_t,

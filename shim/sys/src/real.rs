@@ -65,6 +65,7 @@ macro_rules! real {
         ///
         /// # Safety
         /// That of the C function of this name.
+        #[allow(non_snake_case)]
         #[inline]
         pub unsafe fn $name($($arg: $ty),*) -> $ret {
             let found = lookup(&found::$name, const { c_name(concat!(stringify!($name), "\0")) });
@@ -161,5 +162,10 @@ real! {
     aio_read(block: *mut libc::aiocb) -> c_int;
     aio_write(block: *mut libc::aiocb) -> c_int;
     lio_listio(mode: c_int, blocks: *const *mut libc::aiocb, count: c_int, event: *mut libc::sigevent) -> c_int;
+    _Fork() -> pid_t;
+    clone(start: Option<unsafe extern "C" fn(*mut c_void) -> c_int>, stack: *mut c_void, flags: c_int, argument: *mut c_void, parent: *mut pid_t, tls: *mut c_void, child: *mut pid_t) -> c_int;
+    system(command: *const c_char) -> c_int;
+    popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE;
+    wordexp(words: *const c_char, into: *mut c_void, flags: c_int) -> c_int;
     forkpty(main: *mut c_int, name: *mut c_char, mode: *const libc::termios, size: *const libc::winsize) -> pid_t;
 }

@@ -73,6 +73,7 @@ subjects! {
     threads
     timeouts
     transfer
+    uncounted
     vectors
     writing
 }

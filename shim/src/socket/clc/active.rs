@@ -6,9 +6,10 @@ use crate::process;
 use crate::socket::file::OpenFile;
 use crate::socket::group::{Group, Peer};
 use crate::socket::link::Link;
-use crate::socket::sock::phase;
+use crate::socket::sock::{flag, phase};
 use crate::stats;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
+use preloop_sys::process::Masked;
 use preloop_sys::unix::{self, Inner};
 use preloop_sys::{Errno, Fd, call, clock, tcp};
 use preloop_uapi::decline::Decline;
@@ -126,7 +127,9 @@ fn answer(file: &OpenFile, fd: Fd, socket: &Inner) -> Result<(), Answer> {
         (None, None) => return Err(Answer::Decline(Decline::SYNCHRONISATION)),
     };
     let link = Link::offered(group, &accept).map_err(Answer::Decline)?;
-    if !link.take_offer() {
+    // A signal handler that has the connection stay on TCP runs before the look at the flag, or after the move.
+    let _masked = Masked::begin();
+    if file.sock.has(flag::UNCOUNTED) || !link.take_offer() {
         // Withdrawn: by a fork or an exec, after which it may come again.
         return Err(Answer::Stranger);
     }

@@ -21,20 +21,27 @@ mod passive;
 use crate::log;
 use crate::process;
 use crate::socket::file::{OpenFile, Watcher};
-use crate::socket::sock::{Sock, phase};
+use crate::socket::sock::{Sock, flag, phase};
 use crate::socket::users;
 use crate::{stats, streams};
 use passive::withdraw;
 use preloop_shm::lock::Held;
-use preloop_sys::{Fd, addr, clock};
+use preloop_sys::{Fd, addr, clock, sleep};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::listing::mode;
-use preloop_uapi::sync::Ordering;
+use preloop_uapi::sync::{Ordering, fence};
 use std::sync::Arc;
 
 /// One step, before a call sends or receives on a connection that has not moved.
 pub fn step(file: &OpenFile, fd: Fd, sends: bool) {
     let sock = file.sock;
+    if sock.has(flag::UNCOUNTED) {
+        // A process that does not count leaves the rest to those that do.
+        if !process::is_uncounted() {
+            pin(file, Decline::CONFIGURATION);
+        }
+        return;
+    }
     let alone = || sock.holders.load(Ordering::Acquire) == 1;
     if !alone() {
         let (sent, received) = calls(sock);
@@ -179,6 +186,23 @@ pub fn pin(file: &OpenFile, why: Decline) -> bool {
             true
         }
     })
+}
+
+/// A process that does not count among the holders is about to have the connection: it stays on TCP, unless it has moved by
+/// now; the next step makes an end of the handshake. Good for signal handlers: no lock is taken, nothing allocated or freed.
+pub fn forgo(file: &OpenFile) {
+    /// Nanoseconds between two looks at a step that another thread takes.
+    const A_MOMENT: u64 = 20_000;
+    let sock = file.sock;
+    sock.raise(flag::UNCOUNTED);
+    fence(Ordering::SeqCst);
+    // A step that began before may be about to take an offer, or to make one.
+    while sock.handshake.is_held_elsewhere() {
+        sleep::quietly(-1, 0, clock::now() + A_MOMENT);
+    }
+    if sock.phase() == phase::OFFERED {
+        file.stop_offer();
+    }
 }
 
 /// Before fork: a handshake that is under way is put off until one process holds the connection again.

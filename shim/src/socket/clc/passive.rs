@@ -6,13 +6,13 @@ use crate::process;
 use crate::socket::file::OpenFile;
 use crate::socket::group::{Group, Peer};
 use crate::socket::link::Link;
-use crate::socket::sock::phase;
+use crate::socket::sock::{flag, phase};
 use crate::stats;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
 use preloop_sys::unix;
 use preloop_sys::{Errno, Fd, call, tcp};
 use preloop_uapi::decline::Decline;
-use preloop_uapi::sync::Ordering;
+use preloop_uapi::sync::{Ordering, fence};
 
 pub(super) fn look_for_proposal(file: &OpenFile, fd: Fd, sends: bool) {
     let sock = file.sock;
@@ -73,6 +73,11 @@ fn offer(file: &OpenFile, fd: Fd) -> Result<(), Option<Decline>> {
     file.sock.began.store(sent + received, Ordering::Relaxed);
     file.sock.phase.store(phase::OFFERED, Ordering::Release);
     stats::offered(file.sock);
+    fence(Ordering::SeqCst);
+    // A signal handler may have had the connection stay on TCP before there was an offer to stop.
+    if file.sock.has(flag::UNCOUNTED) {
+        file.stop_offer();
+    }
     Ok(())
 }
 

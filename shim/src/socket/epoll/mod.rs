@@ -127,7 +127,7 @@ fn untag(data: u64) -> Option<u64> {
 
 /// A set was made.
 pub fn made(fd: Fd) {
-    if fork::is_inside() {
+    if fork::is_inside() || process::is_uncounted() {
         return;
     }
     // A number that comes back from the kernel is free: what stood there was closed unseen.
