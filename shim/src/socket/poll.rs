@@ -11,7 +11,7 @@ use crate::socket::tx;
 use crate::socket::wait::{self, Deadline, Sleeper};
 use preloop_shm::counted::Counted;
 use preloop_sys::sleep::{self, SignalMask};
-use preloop_sys::{Errno, Fd, clock, event};
+use preloop_sys::{Errno, Fd, clock, event, process};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
@@ -143,6 +143,29 @@ fn ours(fd: Fd) -> Option<Counted<OpenFile>> {
         !matches!(file.sock.phase(), phase::TCP | phase::INIT) || file.concerns_kcm() || registry::any()
     };
     fdtable::get(fd).filter(concerns_us)
+}
+
+/// As `sleep::poll`, with no more entries than there are different descriptors among them.
+fn ask_once_of_each(
+    entries: &mut [libc::pollfd],
+    deadline: Deadline,
+    mask: SignalMask,
+    cancelled: &mut dyn FnMut(),
+) -> Result<(), Errno> {
+    let mut different: Vec<_> = entries.iter().filter(|entry| entry.fd >= 0).copied().collect();
+    different.sort_unstable_by_key(|entry| entry.fd);
+    different.dedup_by(|one, first| {
+        let same = one.fd == first.fd;
+        first.events |= if same { one.events } else { 0 };
+        same
+    });
+    sleep::poll(&mut different, deadline, mask, cancelled)?;
+    for entry in entries {
+        let at = different.binary_search_by_key(&entry.fd, |entry| entry.fd);
+        let asked = entry.events | ALWAYS as i16 | libc::POLLNVAL;
+        entry.revents = at.map_or(0, |at| different[at].revents & asked);
+    }
+    Ok(())
 }
 
 /// The descriptor of a socket whose number `fd` was closed while this call sleeps: it goes on with what it began with.
@@ -310,7 +333,12 @@ impl Polled<'_> {
     }
 
     fn ask(&mut self, deadline: Deadline, mask: SignalMask, cancelled: &mut dyn FnMut()) -> Result<(), Errno> {
-        sleep::poll(&mut self.kernel, deadline, mask, cancelled).map(drop)
+        let answer = sleep::poll(&mut self.kernel, deadline, mask, cancelled);
+        if answer == Err(Errno::EINVAL) && self.fds.len() as u64 <= process::limit(libc::RLIMIT_NOFILE) {
+            // With the bell there are more entries than the process may have descriptors.
+            return ask_once_of_each(&mut self.kernel, deadline, mask, cancelled);
+        }
+        answer.map(drop)
     }
 
     /// Joins the kernel's answers with what the library knows; how many entries have something to report.

@@ -41,6 +41,7 @@ subjects! {
     }
     epoll_threads
     forks
+    high_numbers
     half_close {
         "both SHUT_WR: shutdown" is "0" because "the kernel's socket stays established until it is closed",
         "both SHUT_WR: getpeername" is "0" because "the kernel's socket stays established until it is closed",
