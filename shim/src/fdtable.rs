@@ -97,6 +97,11 @@ pub fn socket(fd: Fd) -> Option<Known> {
     entry.file.load(&FILES).map(Known::Tcp).or_else(|| entry.kcm.load(&KCM_SOCKS).map(Known::Kcm))
 }
 
+/// Whether the table has a place for a descriptor.
+pub fn has_place(fd: Fd) -> bool {
+    usize::try_from(fd).is_ok_and(|fd| fd < CHUNKS * CHUNK)
+}
+
 /// Whether a descriptor stands for a socket or set of ours.
 #[inline]
 pub fn knows(fd: Fd) -> bool {

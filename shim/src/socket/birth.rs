@@ -163,6 +163,13 @@ pub fn duplicated(old: Fd, new: Fd) {
     }
     drop(fdtable::set_kcm(new, fdtable::kcm(old)));
     let file = fdtable::get(old);
+    if !fdtable::has_place(new) {
+        // It is used past the library.
+        if let Some(file) = &file {
+            clc::pin(file, Decline::OPTION);
+        }
+        return;
+    }
     if let Some(file) = &file {
         file.descriptors.fetch_add(1, Ordering::AcqRel);
     }
@@ -171,5 +178,28 @@ pub fn duplicated(old: Fd, new: Fd) {
     }
     if let Some(file) = file.filter(|file| new <= 2 && streams::may_use(file)) {
         clc::put_off(&file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duplicated;
+    use crate::fdtable;
+    use crate::process;
+    use crate::socket::file::OpenFile;
+    use crate::socket::sock::phase;
+    use preloop_uapi::sync::Ordering::Relaxed;
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_number_beyond_the_table_is_the_kernels() {
+        process::renew();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let file = OpenFile::enter_any(socket.as_raw_fd(), 0).unwrap();
+        duplicated(socket.as_raw_fd(), 1 << 20);
+        assert_eq!(file.descriptors.load(Relaxed), 1);
+        assert_eq!(file.sock.phase(), phase::TCP);
+        drop(fdtable::set(socket.as_raw_fd(), None));
     }
 }
