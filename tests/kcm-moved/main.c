@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "moved.h"
 
-#include <linux/kcm.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -10,32 +9,6 @@
 #include <sys/socket.h>
 
 unsigned char buffer[largest];
-
-int kcm_socket(int type)
-{
-    int kcm = socket(AF_KCM, type, KCMPROTO_CONNECTED);
-    CHECK(kcm >= 0);
-    return kcm;
-}
-
-int clone_of(int kcm)
-{
-    struct kcm_clone clone = {0};
-    CHECK(ioctl(kcm, SIOCKCMCLONE, &clone) == 0);
-    return clone.fd;
-}
-
-int attach(int kcm, int tcp)
-{
-    struct kcm_attach attach = {.fd = tcp, .bpf_fd = -1};
-    return ioctl(kcm, SIOCKCMATTACH, &attach);
-}
-
-int unattach(int kcm, int tcp)
-{
-    struct kcm_unattach unattach = {.fd = tcp};
-    return ioctl(kcm, SIOCKCMUNATTACH, &unattach);
-}
 
 int attached(int type, int connects, struct peer *peer)
 {

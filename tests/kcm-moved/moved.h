@@ -8,10 +8,6 @@ enum { largest = 4 << 20, patience = 10000 };
 
 extern unsigned char buffer[largest];
 
-int kcm_socket(int type);
-int clone_of(int kcm);
-int attach(int kcm, int tcp);
-int unattach(int kcm, int tcp);
 /* A mux with a connection. The peer comes first, so that it does not have the mux. */
 int attached(int type, int connects, struct peer *peer);
 int polls(int fd, int events, int milliseconds);

@@ -24,13 +24,6 @@ struct told {
     long order, number, size;
 };
 
-void fail(const char *file, int line, const char *what)
-{
-    fprintf(stderr, "%s:%d: %s (%m)\n", file, line, what);
-    fflush(stdout);
-    _exit(1);
-}
-
 void fill(unsigned char *message, long number, size_t size)
 {
     uint32_t length = htonl((uint32_t)size - 4);

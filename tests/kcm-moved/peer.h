@@ -2,17 +2,11 @@
 #ifndef PEER_H
 #define PEER_H
 
+#include "../kcm-shared/sockets.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) \
-            fail(__FILE__, __LINE__, #condition); \
-    } while (0)
-
-void fail(const char *file, int line, const char *what) __attribute__((noreturn));
 
 enum order {
     SAY,    /* sends message `number` of `size` bytes */

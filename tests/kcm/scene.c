@@ -4,42 +4,19 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
-#include <linux/kcm.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-void fail(const char *file, int line, const char *what)
-{
-    fprintf(stderr, "%s:%d: %s (%m)\n", file, line, what);
-    _exit(1);
-}
 
 long milliseconds(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-int kcm_socket(int type)
-{
-    int kcm = socket(AF_KCM, type, KCMPROTO_CONNECTED);
-    CHECK(kcm >= 0);
-    return kcm;
-}
-
-int clone_of(int kcm)
-{
-    struct kcm_clone clone = {0};
-    CHECK(ioctl(kcm, SIOCKCMCLONE, &clone) == 0);
-    return clone.fd;
 }
 
 struct pair connection(void)
@@ -55,18 +32,6 @@ struct pair connection(void)
     CHECK(pair.tcp >= 0);
     close(listener);
     return pair;
-}
-
-int attach(int kcm, int tcp)
-{
-    struct kcm_attach attach = {.fd = tcp, .bpf_fd = -1};
-    return ioctl(kcm, SIOCKCMATTACH, &attach);
-}
-
-int unattach(int kcm, int tcp)
-{
-    struct kcm_unattach unattach = {.fd = tcp};
-    return ioctl(kcm, SIOCKCMUNATTACH, &unattach);
 }
 
 struct pair attached(int kcm)
@@ -97,6 +62,18 @@ ssize_t get(int fd, char *text)
     memcpy(text, message + 4, got - 4);
     text[got - 4] = 0;
     return got - 4;
+}
+
+void *receive_one(void *argument)
+{
+    char buffer[256];
+    return (void *)recv(*(int *)argument, buffer, sizeof buffer, 0);
+}
+
+void ends(pid_t child)
+{
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 int descriptors(void)

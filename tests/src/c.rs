@@ -12,16 +12,19 @@ pub fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Compiles all C files of a folder of this crate to one program, with every warning an error.
+/// Compiles all C files of some folders of this crate to one program, with every warning an error and
+/// the headers that users get.
 ///
 /// # Errors
 /// When there is no C compiler, or it has something to say.
-pub fn compile(folder: &str, optimise: &str, to: &Path) -> Result<()> {
+pub fn compile(folders: &[&str], optimise: &str, to: &Path) -> Result<()> {
     let mut sources = Vec::new();
-    for entry in std::fs::read_dir(source(folder)).with_context(|| folder.to_owned())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|end| end == "c") {
-            sources.push(path);
+    for folder in folders {
+        for entry in std::fs::read_dir(source(folder)).with_context(|| (*folder).to_owned())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|end| end == "c") {
+                sources.push(path);
+            }
         }
     }
     sources.sort();
@@ -29,7 +32,9 @@ pub fn compile(folder: &str, optimise: &str, to: &Path) -> Result<()> {
     command
         .args(["-std=gnu11", optimise, "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
         .arg(to)
+        .arg("-I")
+        .arg(source("../compat/include"))
         .args(&sources);
-    ensure!(command.status().context("starting the C compiler")?.success(), "{folder} does not compile");
+    ensure!(command.status().context("starting the C compiler")?.success(), "{folders:?} does not compile");
     Ok(())
 }

@@ -17,7 +17,7 @@ pub fn file(name: &str) -> PathBuf {
 /// # Errors
 /// When there is no C compiler, or it has something to say.
 pub fn compile(to: &Path) -> Result<()> {
-    c::compile("conformance", "-O1", to)
+    c::compile(&["conformance"], "-O1", to)
 }
 
 /// Facts by name, as one run printed them.

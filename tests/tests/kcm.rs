@@ -1,12 +1,13 @@
 //! Lives of KCM sockets (`tests/kcm/*.c`): threads that are cancelled, processes that fork, signals that come at the wrong
 //! moment, descriptors that are passed on.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use preloop_tests::programs;
+use anyhow::Result;
+use preloop_tests::c;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
 
@@ -26,8 +27,6 @@ cases! {
     passer_is_gone, posted_while_forking, sender_in_child, signals, stopped, streams, woken_and_killed, wrong_headers,
 }
 
-const SOURCES: [&str; 7] = ["main.c", "scene.c", "herd.c", "lower.c", "receiving.c", "sharing.c", "transfer.c"];
-
 fn play(case: &str) -> ExitCode {
     match run(case) {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,23 +39,19 @@ fn play(case: &str) -> ExitCode {
 
 fn run(case: &str) -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(60);
-    let program = compile(case)?;
+    let program = program()?;
     let scene = Scene::new(World::Both, LIMIT)?;
     let settings = ["PRELOOP_SERVES=kcm", "KCM_PARSER=u32be@0+4"];
     scene.client("env").args(settings).arg(program).arg(case).run()?;
     Ok(())
 }
 
-/// Once for each case: they run at the same time.
-fn compile(case: &str) -> Result<PathBuf> {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kcm");
-    std::fs::create_dir_all(&directory).context("a directory for the programs")?;
-    let target = directory.join(case);
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("kcm");
-    let mut command = Command::new(programs::find("cc")?);
-    command.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread".split(' '));
-    let result = command.args(SOURCES.map(|source| own.join(source))).arg("-o").arg(&target).output();
-    let result = result.context("starting cc")?;
-    ensure!(result.status.success(), "cc: {}", String::from_utf8_lossy(&result.stderr));
-    Ok(target)
+/// Compiled once for all cases, which run at the same time.
+fn program() -> Result<&'static PathBuf> {
+    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let compile = || {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kcm-lives");
+        c::compile(&["kcm", "kcm-shared"], "-O1", &path).map(|()| path).map_err(|error| format!("{error:#}"))
+    };
+    PROGRAM.get_or_init(compile).as_ref().map_err(|error| anyhow::anyhow!("{error}"))
 }

@@ -1,19 +1,18 @@
-//! Workers that share a mux are killed at random moments under load, and replaced (`kcm/killed.c`): their siblings'
+//! Workers that share a mux are killed at random moments under load, and replaced (`tests/kcm-killed`): their siblings'
 //! connections live on, nothing comes twice, and no more is lost than one message of a kill.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use preloop_tests::programs;
+use preloop_tests::c;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
 
 /// How long workers are killed. By hand: `kcm_run -p u32be@0+4 killed 30`.
 const SECONDS: &str = "3";
 
-/// As `kcm/killed.c` makes them.
+/// As `tests/kcm-killed` makes them.
 const CONNECTIONS: usize = 4;
 
 #[test]
@@ -28,12 +27,8 @@ fn connections_in_shared_memory_outlive_workers() -> Result<()> {
 
 fn play(serves: &str, name: &str) -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(60);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kcm/killed.c");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let mut cc = Command::new(programs::find("cc")?);
-    cc.args("-std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread -o".split(' ')).arg(&program).arg(source);
-    let output = cc.output().context("starting cc")?;
-    ensure!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr));
+    c::compile(&["kcm-killed"], "-O1", &program)?;
     let scene = Scene::new(World::Both, LIMIT)?;
     let counts = scene.path("counts");
     let launch = scene.client("env").env("PRELOOP_STATS", &counts);

@@ -15,7 +15,7 @@ fn program() -> Result<&'static PathBuf> {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let compile = || {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kcm-scenario");
-        c::compile("kcm-scenario", "-O1", &path).map(|()| path).map_err(|error| format!("{error:#}"))
+        c::compile(&["kcm-scenario"], "-O1", &path).map(|()| path).map_err(|error| format!("{error:#}"))
     };
     PROGRAM.get_or_init(compile).as_ref().map_err(|error| anyhow::anyhow!("{error}"))
 }

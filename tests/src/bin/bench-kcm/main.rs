@@ -49,7 +49,7 @@ fn main() -> Result<ExitCode> {
     let dir = tempfile::tempdir().context("a temporary directory")?;
     let ways = if matches.get_flag("smc") { [Way::Kcm, Way::KcmMoved] } else { [Way::ByHand, Way::Kcm] };
     let bench = Bench { program: dir.path().join("kcm"), ways };
-    c::compile("kcm-bench", "-O2", &bench.program)?;
+    c::compile(&["kcm-bench"], "-O2", &bench.program)?;
     let [one, other] = ways.map(Way::name);
     let mut table = Table::new(&["KCM", "TCP by hand", "placement", "unit", one, other, "ratio", "CPU", "aim", ""]);
     let mut all_met = true;

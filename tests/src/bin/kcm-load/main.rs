@@ -57,7 +57,7 @@ fn run(messages: u32, seed: u32, flags: u32) -> Result<()> {
     // A slow machine takes some hundred microseconds for a message.
     let scene = Scene::new(World::Tcp, Duration::from_secs(120) + Duration::from_micros(300) * messages)?;
     let program = scene.path("load");
-    c::compile("kcm-load", "-O2", &program)?;
+    c::compile(&["kcm-load"], "-O2", &program)?;
     let port = ports::free()?;
     let play = |words: &[&str]| scene.client("env").arg(&program).arg("board").args(words);
     play(&["make", &messages.to_string(), &flags.to_string()]).run()?;
