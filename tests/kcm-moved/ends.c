@@ -15,8 +15,7 @@ static void show_end(int kcm, int tcp)
     for (long i = 0; i < 3; i++)
         expect(kcm, i, 2000);
     printf("end: polls %x\n", polls(tcp, 0, patience) & (POLLERR | POLLHUP));
-    usleep(50000);
-    printf("all bits %x\n", polls(tcp, POLLIN | POLLOUT | POLLRDHUP, 0));
+    printf("all bits %x\n", polls_until(tcp, POLLIN | POLLOUT | POLLRDHUP, POLLIN | POLLOUT | POLLRDHUP));
     printf("error %d, then %d\n", error_of(tcp), error_of(tcp));
     printf("all bits %x\n", polls(tcp, POLLIN | POLLOUT | POLLRDHUP, 0));
     printf("kcm polls %x\n", polls(kcm, POLLIN | POLLOUT, 50));
@@ -45,7 +44,7 @@ void peer_shuts(void)
     say(kcm, 5, 3000);
     printf("it hears %ld\n", ask(&peer, HEAR, 5, 3000));
     CHECK(ask(&peer, CLOSE, 0, 0) == 0);
-    usleep(50000);
+    CHECK(polls(peer.tcp, 0, 50) == 0);
     printf("closed: error %d, all bits %x\n", error_of(peer.tcp), polls(peer.tcp, POLLIN | POLLOUT | POLLRDHUP, 0));
 }
 
@@ -58,7 +57,10 @@ void peer_is_killed(void)
             say(kcm, 1, 4000);
         for (long i = 0; i < 3; i++)
             CHECK(ask(&peer, SAY, i, 2000) == 0);
-        usleep(50000);
+        /* What the kernel had to hold back for want of an acknowledgement would die with the peer, and unread bytes too. */
+        for (int turn = 0; ask(&peer, UNSENT, 0, 0) > 0 && turn < patience; turn++)
+            usleep(1000);
+        CHECK(queued_falls_to(peer.tcp, 0) == 0);
         kill_peer(&peer);
         show_end(kcm, peer.tcp);
     }
@@ -74,8 +76,7 @@ void unattaches(void)
     CHECK(setsockopt(kcm, SOL_KCM, KCM_RECV_DISABLE, &disable, sizeof disable) == 0);
     for (long i = 0; i < 4; i++)
         CHECK(ask(&peer, SAY, i, 3000) == 0);
-    usleep(50000);
-    printf("%d bytes are left\n", queued(peer.tcp));
+    printf("%d bytes are left\n", queued_falls_to(peer.tcp, 9000));
     CHECK(unattach(kcm, peer.tcp) == 0);
     printf("%d bytes are left, polls %x\n", queued(peer.tcp), polls(peer.tcp, POLLIN | POLLOUT, 0));
     for (long i = 1; i < 4; i++)

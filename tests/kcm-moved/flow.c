@@ -146,10 +146,8 @@ void epolls(void)
     printf(", TCP: %x %x\n", next_of(early, 30), next_of(late, 30));
     CHECK(ask(&peer, MUTTER, 7, 50000L << 32 | 100000) == 0);
     expect(kcm, 7, 100000);
-    pthread_t thread;
     void *result;
-    CHECK(pthread_create(&thread, NULL, wait_for_error, &peer.tcp) == 0);
-    usleep(50000);
+    pthread_t thread = asleep_in(wait_for_error, &peer.tcp);
     CHECK(ask(&peer, CLOSE, 0, 0) == 0);
     CHECK(pthread_join(thread, &result) == 0);
     printf("a thread: %lx\n", (long)result & POLLERR);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 unsigned char buffer[largest];
 
@@ -23,6 +24,21 @@ int polls(int fd, int events, int milliseconds)
     struct pollfd entry = {fd, (short)events, 0};
     CHECK(poll(&entry, 1, milliseconds) >= 0);
     return entry.revents;
+}
+
+int polls_until(int fd, int events, int bits)
+{
+    int seen;
+    for (int turn = 0; ((seen = polls(fd, events, 0)) & bits) != bits && turn < patience; turn++)
+        usleep(1000);
+    return seen;
+}
+
+int queued_falls_to(int fd, int bytes)
+{
+    for (int turn = 0; queued(fd) > bytes && turn < patience; turn++)
+        usleep(1000);
+    return queued(fd);
 }
 
 int queued(int fd)

@@ -11,7 +11,11 @@ extern unsigned char buffer[largest];
 /* A mux with a connection. The peer comes first, so that it does not have the mux. */
 int attached(int type, int connects, struct peer *peer);
 int polls(int fd, int events, int milliseconds);
+/* Looks until it has these bits: for those that follow an error, for which poll(2) would not wait. */
+int polls_until(int fd, int events, int bits);
 int queued(int fd);
+/* Waits until a mux has left so many bytes to be read. */
+int queued_falls_to(int fd, int bytes);
 int error_of(int fd);
 /* Receives message `number` of `size` bytes. */
 void expect(int kcm, long number, size_t size);

@@ -149,6 +149,9 @@ static long obey(int *tcp, struct told told)
     case QUEUED:
         CHECK(ioctl(*tcp, FIONREAD, &value) == 0);
         return value;
+    case UNSENT:
+        CHECK(ioctl(*tcp, TIOCOUTQ, &value) == 0);
+        return value;
     case SHUT:
         return shutdown(*tcp, (int)told.number);
     case CLOSE:

@@ -16,6 +16,7 @@ enum order {
     FINISH, /* sends the rest of the one that did not fit */
     ECHO,   /* sends `number` messages of `size` bytes, and receives as many, in any order: how many were as they should be */
     QUEUED, /* how many bytes it could read */
+    UNSENT, /* how many bytes of what it sent are still on the way */
     SHUT,   /* shutdown(2), `number` says how */
     CLOSE,
     ENDED,  /* 0 when it reads an end of file, or the error */

@@ -1,10 +1,15 @@
 /* See sockets.h. */
+#define _GNU_SOURCE
 #include "sockets.h"
 
+#include <fcntl.h>
 #include <linux/kcm.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 void fail(const char *file, int line, const char *what)
@@ -38,4 +43,47 @@ int unattach(int kcm, int tcp)
 {
     struct kcm_unattach unattach = {.fd = tcp};
     return ioctl(kcm, SIOCKCMUNATTACH, &unattach);
+}
+
+void until_asleep(pid_t thread)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%d/syscall", thread);
+    for (int patience = 10000;; patience--) {
+        int file = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t got = file >= 0 ? read(file, line, sizeof line - 1) : -1;
+        CHECK(got > 0 && patience > 0);
+        close(file);
+        line[got] = 0;
+        /* The number of a system call, or "running". */
+        char *end;
+        long call = strtol(line, &end, 10);
+        if (end > line && call >= 0 && call != SYS_futex)
+            return;
+        usleep(1000);
+    }
+}
+
+struct start {
+    void *(*run)(void *);
+    void *argument;
+    atomic_int thread;
+};
+
+static void *begin(void *at)
+{
+    struct start *start = at, own = {.run = start->run, .argument = start->argument};
+    start->thread = gettid();
+    return own.run(own.argument);
+}
+
+pthread_t asleep_in(void *(*run)(void *), void *argument)
+{
+    struct start start = {run, argument, 0};
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, begin, &start) == 0);
+    while (start.thread == 0)
+        sched_yield();
+    until_asleep(start.thread);
+    return thread;
 }

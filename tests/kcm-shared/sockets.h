@@ -2,6 +2,9 @@
 #ifndef SOCKETS_H
 #define SOCKETS_H
 
+#include <pthread.h>
+#include <sys/types.h>
+
 #define CHECK(condition) \
     do { \
         if (!(condition)) \
@@ -14,5 +17,10 @@ int kcm_socket(int type);
 int clone_of(int kcm);
 int attach(int kcm, int tcp); /* as ioctl */
 int unattach(int kcm, int tcp);
+
+/* Starts a thread, and returns when it is asleep in the kernel. */
+pthread_t asleep_in(void *(*run)(void *), void *argument);
+/* Returns when a thread of this process, or a child with one thread, is asleep in the kernel, not for a lock. */
+void until_asleep(pid_t thread);
 
 #endif

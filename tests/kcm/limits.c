@@ -85,7 +85,8 @@ void limited(void)
     }
     over = 1;
     pthread_join(thread, NULL);
-    CHECK(longest < 900);
+    /* Counted anew with each bait it would never end. */
+    CHECK(longest < 5000);
 }
 
 /* Time-outs of centuries are for ever. */
@@ -119,7 +120,11 @@ void inherited_limit(void)
         _exit(0);
     }
     ends(first);
-    usleep(900000);
     socklen_t length = sizeof error;
-    CHECK(getsockopt(pair.tcp, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == ETIMEDOUT);
+    long end = milliseconds() + 10000;
+    do {
+        usleep(10000);
+        CHECK(getsockopt(pair.tcp, SOL_SOCKET, SO_ERROR, &error, &length) == 0);
+    } while (error == 0 && milliseconds() < end);
+    CHECK(error == ETIMEDOUT);
 }

@@ -52,8 +52,7 @@ void asleep_before(void)
     watched = pair.tcp;
     CHECK((set = epoll_create1(0)) >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, watched, &event) == 0);
     for (int n = 0; n < 3; n++)
-        CHECK(pthread_create(&threads[n], NULL, sleeps[n], NULL) == 0);
-    usleep(200000);
+        threads[n] = asleep_in(sleeps[n], NULL);
     CHECK(attach(kcm, pair.tcp) == 0);
     for (int n = 0; n < 4; n++) {
         char text[256];

@@ -14,9 +14,7 @@ void cancelled_reader(void)
 {
     int kcm = kcm_socket(SOCK_DGRAM), copy = clone_of(kcm);
     struct pair pair = attached(kcm);
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, receive_one, &copy) == 0);
-    usleep(100000);
+    pthread_t thread = asleep_in(receive_one, &copy);
     CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, NULL) == 0);
     close(copy);
     char text[256];
@@ -39,9 +37,7 @@ void cancelled_sender(void)
 {
     int kcm = kcm_socket(SOCK_SEQPACKET), copy = clone_of(kcm);
     struct pair pair = attached(kcm);
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, send_all, &copy) == 0);
-    usleep(500000);
+    pthread_t thread = asleep_in(send_all, &copy);
     CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, NULL) == 0);
     close(copy);
     char text[256];

@@ -25,10 +25,8 @@ static void *splices(void *argument)
 static void cancel(int from, int to)
 {
     int fds[2] = {from, to};
-    pthread_t thread;
     void *result;
-    CHECK(pthread_create(&thread, NULL, splices, fds) == 0);
-    usleep(200000);
+    pthread_t thread = asleep_in(splices, fds);
     CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
 }
 
