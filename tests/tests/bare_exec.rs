@@ -35,7 +35,7 @@ fn finds_its_bytes() -> Result<()> {
                          ran\ngoes on\n0\ngoes on\n";
     let scene = Scene::new(World::Both, LIMIT)?;
     let launch = scene.client("env").args(["SMC_DEBUG=1", "PYTHONDONTWRITEBYTECODE=1"]);
-    let done = launch.arg(programs::find("python3")?).arg(programs::script("bare_exec.py")).run()?;
+    let done = launch.arg(programs::find("python3")?).arg(programs::script("bare/exec.py")).run()?;
     ensure!(done.stdout == FACTS, "{done:?}");
     // Both ends of both: the second moved once the child that had it was gone.
     let (before, after) = done.stderr.split_once("moved until here").context("no such line")?;

@@ -33,7 +33,7 @@ fn gets_nothing() -> Result<()> {
     const UNKNOWN: &str = "1 goes on\nreads b'' sends EPIPE\ngoes on\nthe peer's end True\n0\n";
     let scene = Scene::new(World::Both, LIMIT)?;
     let launch = scene.client("env").args(["SMC_DEBUG=1", "PYTHONDONTWRITEBYTECODE=1"]);
-    let done = launch.arg(programs::find("python3")?).arg(programs::script("bare_receiver.py")).run()?;
+    let done = launch.arg(programs::find("python3")?).arg(programs::script("bare/receiver.py")).run()?;
     ensure!(done.stdout == format!("{KNOWN}{UNKNOWN}").repeat(2), "{done:?}");
     let told = |what| done.stderr.lines().filter(|line| line.contains(what)).count();
     ensure!(told("and is not passed") == 2 && told("the sender has another library") == 1, "{done:?}");

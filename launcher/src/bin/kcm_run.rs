@@ -32,10 +32,7 @@ Run COMMAND with KCM sockets, without the kernel's module
 /// Started by the C library. The name is C's, and nothing else in this program has it.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argument_count: c_int, _arguments: *const *const c_char) -> c_int {
-    match plan() {
-        Ok(plan) => command::run(&LAUNCHER, plan),
-        Err(stop) => LAUNCHER.stop(stop),
-    }
+    command::run(&LAUNCHER, plan())
 }
 
 fn plan() -> Result<Plan, Stop> {

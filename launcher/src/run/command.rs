@@ -30,8 +30,15 @@ pub struct Plan {
     pub otherwise: &'static str,
 }
 
-/// Becomes the command. Returns the launcher's exit code when that fails.
-pub fn run(launcher: &Launcher, plan: Plan) -> c_int {
+/// Does what was planned. Returns the launcher's exit code, unless it becomes the command.
+pub fn run(launcher: &Launcher, plan: Result<Plan, Stop>) -> c_int {
+    match plan {
+        Ok(plan) => become_planned(launcher, plan),
+        Err(stop) => launcher.stop(stop),
+    }
+}
+
+fn become_planned(launcher: &Launcher, plan: Plan) -> c_int {
     let Plan { command, settings, serves, otherwise } = plan;
     let library = match library::find() {
         Ok(library) => library,

@@ -1,44 +1,15 @@
 """What becomes of a connection that has moved and is passed to a program that is not preloaded, or with another library:
 both ends are in this process. Each line is a fact."""
 
-import errno
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
+
+from both_ends import attempt, ended, exchange, listen
 
 BARE = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
-ended = threading.Semaphore(0)
-
-
-def attempt(call):
-    try:
-        return call()
-    except OSError as error:
-        return "EOPNOTSUPP" if error.errno == errno.EOPNOTSUPP else errno.errorcode[error.errno]
-
-
-def serve():
-    while True:
-        peer = listener.accept()[0]
-        threading.Thread(target=echo, args=(peer,), daemon=True).start()
-
-
-def echo(peer):
-    while data := attempt(lambda: peer.recv(100)):
-        if data == "ECONNRESET":
-            break
-        peer.sendall(data)
-    ended.release()
-
-
-def exchange(client, rounds=20):
-    for turn in range(rounds):
-        client.sendall(b"message %04d" % turn)
-        assert client.recv(100) == b"message %04d" % turn
-    return "goes on"
 
 
 def start(environment, *words, **how):
@@ -106,8 +77,7 @@ def moved():
 if len(sys.argv) > 1:
     globals()[sys.argv[1]](*sys.argv[2:])
 else:
-    listener = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=serve, daemon=True).start()
+    listener = listen()
     library = os.environ["LD_PRELOAD"]
     other = dict(os.environ, LD_PRELOAD=shutil.copy(library, os.getcwd()))
     for environment in (BARE, other):

@@ -1,41 +1,13 @@
 """What exec and posix_spawn do with a connection that has moved, when the next program cannot be preloaded: both ends are
 in this process. Each line is a fact; the connections go on afterwards."""
 
-import errno
 import os
 import socket
-import threading
 import time
 
+from both_ends import attempt, exchange, listen, rest_is_over
+
 BARE = {"PATH": os.environ["PATH"]}
-rest_is_over = threading.Event()
-
-
-def attempt(call):
-    try:
-        return call()
-    except OSError as error:
-        return "EOPNOTSUPP" if error.errno == errno.EOPNOTSUPP else errno.errorcode[error.errno]
-
-
-def serve():
-    while True:
-        peer = listener.accept()[0]
-        threading.Thread(target=echo, args=(peer,), daemon=True).start()
-
-
-def echo(peer):
-    while data := peer.recv(100):
-        peer.sendall(data)
-        if data == b"rest":
-            rest_is_over.wait()
-
-
-def exchange(client, rounds=20):
-    for turn in range(rounds):
-        client.sendall(b"message %04d" % turn)
-        assert client.recv(100) == b"message %04d" % turn
-    return "goes on"
 
 
 def in_child(work):
@@ -73,8 +45,7 @@ def at_rest(client, *works):
     print(exchange(client), flush=True)
 
 
-listener = socket.create_server(("127.0.0.1", 0))
-threading.Thread(target=serve, daemon=True).start()
+listener = listen()
 moved = socket.create_connection(listener.getsockname())
 exchange(moved)
 at_rest(moved, lambda: in_child(lambda: as_input(moved)), lambda: print(attempt(lambda: spawned(moved)), flush=True))

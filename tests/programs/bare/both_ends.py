@@ -1,0 +1,47 @@
+"""Connections with both ends in this process, whose servers echo."""
+
+import errno
+import socket
+import threading
+
+ended = threading.Semaphore(0)
+rest_is_over = threading.Event()
+
+
+def attempt(call):
+    """What a call answers, or the name of its error."""
+    try:
+        return call()
+    except OSError as error:
+        return "EOPNOTSUPP" if error.errno == errno.EOPNOTSUPP else errno.errorcode[error.errno]
+
+
+def serve(listener):
+    while True:
+        peer = listener.accept()[0]
+        threading.Thread(target=echo, args=(peer,), daemon=True).start()
+
+
+def echo(peer):
+    while data := attempt(lambda: peer.recv(100)):
+        if data == "ECONNRESET":
+            break
+        peer.sendall(data)
+        if data == b"rest":
+            # In no call on the connection meanwhile.
+            rest_is_over.wait()
+    ended.release()
+
+
+def listen():
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=serve, args=(listener,), daemon=True).start()
+    return listener
+
+
+def exchange(client, rounds=20):
+    """So many messages that the connection has moved, if it can."""
+    for turn in range(rounds):
+        client.sendall(b"message %04d" % turn)
+        assert client.recv(100) == b"message %04d" % turn
+    return "goes on"
