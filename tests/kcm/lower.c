@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,6 +22,19 @@ static void *polls(void *unused)
     CHECK(poll(&entry, 1, -1) == 1);
     awake++;
     return unused ? NULL : (void *)(long)entry.revents;
+}
+
+/* As the last of many. */
+static void *polls_many(void *unused)
+{
+    enum { OTHERS = 40 };
+    struct pollfd entries[OTHERS + 1];
+    for (int n = 0; n < OTHERS; n++)
+        CHECK((entries[n] = (struct pollfd){.fd = eventfd(0, 0), .events = POLLIN}).fd >= 0);
+    entries[OTHERS] = (struct pollfd){.fd = watched, .events = POLLIN};
+    CHECK(poll(entries, OTHERS + 1, -1) == 1);
+    awake++;
+    return unused ? NULL : (void *)(long)entries[OTHERS].revents;
 }
 
 static void *selects(void *unused)
@@ -44,14 +58,15 @@ static void *waits(void *unused)
 /* Who was asleep on a TCP socket when it was attached hears of KCM's errors, and no more of bytes. */
 void asleep_before(void)
 {
-    void *(*const sleeps[])(void *) = {polls, selects, waits};
-    pthread_t threads[3];
+    enum { SLEEPERS = 4 };
+    void *(*const sleeps[SLEEPERS])(void *) = {polls, polls_many, selects, waits};
+    pthread_t threads[SLEEPERS];
     int kcm = kcm_socket(SOCK_DGRAM);
     struct pair pair = connection();
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = 17};
     watched = pair.tcp;
     CHECK((set = epoll_create1(0)) >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, watched, &event) == 0);
-    for (int n = 0; n < 3; n++)
+    for (int n = 0; n < SLEEPERS; n++)
         threads[n] = asleep_in(sleeps[n], NULL);
     CHECK(attach(kcm, pair.tcp) == 0);
     for (int n = 0; n < 4; n++) {
@@ -62,7 +77,7 @@ void asleep_before(void)
     usleep(100000);
     CHECK(awake == 0);
     CHECK(write(pair.peer, "\377\377\377\377", 4) == 4); /* a message that is too long */
-    for (int n = 0; n < 3; n++) {
+    for (int n = 0; n < SLEEPERS; n++) {
         void *bits;
         CHECK(pthread_join(threads[n], &bits) == 0 && (long)bits & POLLERR);
     }

@@ -190,7 +190,7 @@ pub fn poll(
         return None;
     }
     let deadline = deadline();
-    let has_strangers = deadline != Some(0) && fds.iter().any(|entry| lower::may_be_attached(entry.fd));
+    let has_strangers = deadline != Some(0) && lower::may_be_attached(fds.iter().map(|entry| entry.fd));
     if ours.is_empty() && !has_strangers {
         return None;
     }

@@ -1,9 +1,7 @@
 //! select(2), as poll(2) of the same descriptors.
 
-use super::kcm::lower;
 use super::poll::{ALWAYS, IN, OUT, poll};
 use super::wait::Deadline;
-use crate::fdtable;
 use preloop_sys::sleep::{self, SignalMask};
 use preloop_sys::{Errno, Fd};
 
@@ -29,18 +27,12 @@ const EXCEPT: u32 = libc::POLLPRI as u32;
 /// select(2), pselect(2). `None`: nothing here is ours.
 pub fn select(nfds: usize, sets: Selected<'_>, deadline: Deadline, mask: SignalMask) -> Option<Result<usize, Errno>> {
     let mut fds = Vec::new();
-    let mut any = false;
     for fd in 0..nfds {
         let (r, w, e) = (bit(&sets.read, fd), bit(&sets.write, fd), bit(&sets.except, fd));
         if r || w || e {
             let events = if r { IN } else { 0 } | if w { OUT } else { 0 } | if e { EXCEPT } else { 0 };
             fds.push(libc::pollfd { fd: fd as Fd, events: events as u16 as i16, revents: 0 });
-            let fd = fd as Fd;
-            any |= fdtable::get(fd).is_some() || fdtable::epoll(fd).is_some() || lower::may_be_attached(fd);
         }
-    }
-    if !any {
-        return None;
     }
     let mut answer = poll(&mut fds, || deadline, mask)?;
     loop {

@@ -80,10 +80,16 @@ fn strangers() -> MutexGuard<'static, Vec<Arc<Bell>>> {
     STRANGERS.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Whether a descriptor that this process does not know is a TCP socket, which may be attached while a thread sleeps on it.
-pub fn may_be_attached(fd: Fd) -> bool {
-    let is_tcp = || call::int_option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP);
-    registry::any() && fd >= 0 && fdtable::socket(fd).is_none() && is_tcp()
+/// Descriptors that the kernel is asked about: a bell, for which nothing need be asked, costs about as much as so many
+/// questions.
+const ASKED: usize = 8;
+
+/// Whether one of these descriptors may be a TCP socket that this process does not know, and that may be attached while a
+/// thread sleeps on it.
+pub fn may_be_attached(fds: impl Iterator<Item = Fd>) -> bool {
+    let is_tcp = |fd| call::int_option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP);
+    let mut unknown = fds.filter(|fd| *fd >= 0 && fdtable::socket(*fd).is_none()).enumerate();
+    registry::any() && unknown.any(|(before, fd)| before >= ASKED || is_tcp(fd))
 }
 
 /// A thread is about to sleep on such: from now on its bell rings when a socket is attached. It looks afterwards which of
