@@ -13,6 +13,9 @@ pub(crate) fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("syscall")
 }
 
+/// What all subjects are linked with.
+pub(crate) const COMMON: [&str; 2] = ["facts.c", "ends.c"];
+
 /// Where their programs go.
 fn output() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("syscall")
@@ -29,18 +32,21 @@ impl Program {
     /// # Errors
     /// When the compiler has an error or a warning to report, or is not there.
     pub(crate) fn compile(subject: &str) -> Result<Self> {
-        static COMMON: Mutex<()> = Mutex::new(());
+        static BUILDING: Mutex<()> = Mutex::new(());
         let program = Self { subject: subject.to_owned() };
-        let [common, header, passing, source] =
-            ["facts.c", "facts.h", "passing.h", &format!("{subject}.c")].map(|name| sources().join(name));
+        let [header, inner, passing, source] =
+            ["facts.h", "ends.h", "passing.h", &format!("{subject}.c")].map(|name| sources().join(name));
         std::fs::create_dir_all(output()).context("a directory for the subjects")?;
-        let object = output().join("facts.o");
+        let [facts, ends] = COMMON.map(|name| output().join(name).with_extension("o"));
         {
             // The first of several threads does it.
-            let _one = COMMON.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            build(&object, &[&common, &header], &["-c".as_ref(), &common])?;
+            let _one = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for (name, object) in COMMON.iter().zip([&facts, &ends]) {
+                let source = sources().join(name);
+                build(object, &[&source, &header, &inner], &["-c".as_ref(), &source])?;
+            }
         }
-        build(&program.path(), &[&source, &header, &passing, &object], &[&source, &object])?;
+        build(&program.path(), &[&source, &header, &passing, &facts, &ends], &[&source, &facts, &ends])?;
         Ok(program)
     }
 
