@@ -146,3 +146,20 @@ def unlink(path):
     """Removes a file if it is there."""
     if os.path.exists(path):
         os.unlink(path)
+
+
+def reap(child):
+    say("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def in_child(work):
+    """Runs `work` in a forked child, which then exits without any closing of its own."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child

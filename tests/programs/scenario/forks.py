@@ -8,24 +8,7 @@ import socket
 import threading
 import time
 
-from ends import attempt, exactly, say, stream, until_end
-
-
-def reap(child):
-    say("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-
-
-def in_child(work):
-    """Runs `work` in a forked child, which then exits without any closing of its own."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
+from ends import attempt, exactly, in_child, reap, say, stream, until_end
 
 
 def quiet(peer):
@@ -156,72 +139,6 @@ def handshake_meets_fork(at):
 handshake_meets_fork_client = handshake_meets_fork_server = handshake_meets_fork
 
 
-def leave(at, peer, epoll, how):
-    """What a child may do to what it inherited."""
-    if how == "closes the connection":
-        os.close(peer.fileno())
-    elif how == "closes the set":
-        epoll.close()
-    elif how == "closes everything":
-        os.closerange(3, 200)
-    elif how == "execs":
-        os.execv("/bin/true", ["true"])
-    elif how == "execs a list":
-        words = [b"%d" % number for number in range(12)]
-        ctypes.CDLL(None).execlp(b"test", b"test", *words[:1], b"-lt", words[11], None)
-    elif how == "execs with an environment":
-        script = b'test "$1$2$3$4$5$6$7$8$9" = abcdefghi -a "$name" = value'
-        environment = (ctypes.c_char_p * 2)(b"name=value", None)
-        words = [b"sh", b"-c", script, b"sh", *[b"%c" % letter for letter in b"abcdefghi"]]
-        ctypes.CDLL(None).execle(b"/bin/sh", *words, None, environment)
-
-
-HOW = ["exits", "closes the connection", "closes the set", "closes everything", "execs", "execs a list"]
-HOW += ["execs with an environment"]
-
-
-def set_of_the_parent_server(at):
-    """The parent's set goes on, whatever a child does to its copies."""
-    for open_one in (at.open, at.moved):
-        peer = open_one()
-        epoll = select.epoll()
-        epoll.register(peer, select.EPOLLIN)
-        for how in HOW:
-            reap(in_child(lambda: leave(at, peer, epoll, how)))
-            for turn in range(4):
-                at.meet("go")
-                say(how, [events for _, events in epoll.poll(3)])
-                peer.sendall(peer.recv(100))
-
-
-def set_of_the_parent_client(at):
-    for open_one in (at.open, at.moved):
-        peer = open_one()
-        for how in HOW:
-            for turn in range(4):
-                at.meet("go")
-                peer.sendall(b"ping")
-                say(how, exactly(peer, 4))
-
-
-def set_with_two_descriptors_server(at):
-    peer = at.moved()
-    epoll = select.epoll()
-    epoll.register(peer, select.EPOLLIN)
-    twin = os.dup(epoll.fileno())
-    reap(in_child(lambda: None))
-    at.meet("go")
-    say("told", len(select.epoll.fromfd(twin).poll(3)))
-    at.meet("over")
-
-
-def set_with_two_descriptors_client(at):
-    peer = at.moved()
-    at.meet("go")
-    peer.sendall(b"ping")
-    at.meet("over")
-
-
 def terminal_server(at):
     """forkpty forks inside the C library."""
     peer = at.moved()
@@ -262,85 +179,6 @@ def exit_in_handler_client(at):
         peer = at.moved()
         at.meet("gone")
         say("end", peer.recv(1))
-
-
-SERVERS = 12
-
-
-def serve_one(listener):
-    """An echo server of one connection at a time, twice, with a set."""
-    for _ in range(2):
-        peer = listener.accept()[0]
-        epoll = select.epoll()
-        epoll.register(peer, select.EPOLLIN)
-        while epoll.poll(10) and (data := peer.recv(100)):
-            peer.sendall(data)
-
-
-def many_servers_server(at):
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(SERVERS)]
-    children = [in_child(lambda listener=listener: serve_one(listener)) for listener in listeners]
-    for listener in listeners:
-        at.side.sendall(b"%05d" % listener.getsockname()[1])
-    for child in children:
-        reap(child)
-
-
-def many_servers_client(at):
-    """Of so many peers not all are remembered between two connections; the second one works all the same."""
-    ports = [int(at.side.recv(5, socket.MSG_WAITALL)) for _ in range(SERVERS)]
-    for _ in range(2):
-        for port in ports:
-            with socket.create_connection(("127.0.0.1", port)) as peer:
-                for turn in range(40):
-                    peer.sendall(b"%08d" % turn)
-                    assert exactly(peer, 8) == b"%08d" % turn
-    say("served", SERVERS * 2)
-
-
-THREADS = 6
-
-
-def talk(at, failed):
-    with socket.create_connection(at.address) as peer:
-        peer.settimeout(10)
-        for turn in range(60):
-            peer.sendall(b"%08d" % turn)
-            if exactly(peer, 8) != b"%08d" % turn:
-                failed.append(turn)
-
-
-def threads_meet_client(at):
-    """Threads whose connections reach a new peer at the same time."""
-    for _ in range(12):
-
-        def work():
-            failed = []
-            threads = [threading.Thread(target=talk, args=(at, failed)) for _ in range(THREADS)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert not failed
-
-        reap(in_child(work))
-
-
-def threads_meet_server(at):
-    epoll = select.epoll()
-    epoll.register(at.listener, select.EPOLLIN)
-    peers, ended = {}, 0
-    while ended < 12 * THREADS:
-        for fd, _ in epoll.poll():
-            if fd == at.listener.fileno():
-                peer = at.listener.accept()[0]
-                peers[peer.fileno()] = peer
-                epoll.register(peer, select.EPOLLIN)
-            elif data := peers[fd].recv(100):
-                peers[fd].sendall(data)
-            else:
-                peers.pop(fd).close()
-                ended += 1
 
 
 def child_of_a_sleeper_server(at):
