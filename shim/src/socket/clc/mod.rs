@@ -38,7 +38,7 @@ pub fn step(file: &OpenFile, fd: Fd, sends: bool) {
     if sock.has(flag::UNCOUNTED) {
         // A process that does not count leaves the rest to those that do.
         if !process::is_uncounted() {
-            pin(file, Decline::CONFIGURATION);
+            pin(file, Decline::OPTION);
         }
         return;
     }
