@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +112,29 @@ void passed_on(void)
     /* The last one's go a little later. */
     for (long end = milliseconds() + 10000; descriptors() > before; usleep(1000))
         CHECK(milliseconds() < end);
+    ends(child);
+}
+
+/* A child that shares this process's memory runs another program. */
+static int runs_true(void *nothing)
+{
+    (void)nothing;
+    execl("/bin/true", "true", NULL);
+    _exit(1);
+}
+
+void execs_in_shared_memory(void)
+{
+    static _Alignas(64) char stack[1 << 18];
+    int kcm = kcm_socket(SOCK_DGRAM);
+    struct pair pair = attached(kcm);
+    char text[256];
+    ends(clone(runs_true, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, NULL));
+    put(pair.peer, "here");
+    CHECK(get(kcm, text) == 4);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
     ends(child);
 }
 

@@ -22,6 +22,7 @@ static const struct {
     {"limited", limited},
     {"centuries", centuries},
     {"inherited_limit", inherited_limit},
+    {"execs_in_shared_memory", execs_in_shared_memory},
     {"forged_socket", forged_socket},
     {"asleep_before", asleep_before},
     {"backlog", backlog},

@@ -34,6 +34,7 @@ void cancelled_splice(void);
 void centuries(void);
 void child_closes(void);
 void ended_by_handler(void);
+void execs_in_shared_memory(void);
 void forged_socket(void);
 void herd(void);
 void idle(void);

@@ -252,6 +252,10 @@ pub fn before_spawn() -> Vec<Arc<Mux>> {
 
 /// Before another program takes this process over.
 pub fn before_exec() -> Staying {
+    if process::is_uncounted() {
+        // The memory, and what is locked in it, may be its parent's, whom nobody would wake.
+        return Staying { muxes: Vec::new(), _pump: None };
+    }
     let muxes = before_spawn();
     let staying = Staying { muxes, _pump: if registry::any() { pump::rest() } else { None } };
     staying.set_close_on_exec(false);
