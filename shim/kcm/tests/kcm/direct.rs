@@ -105,7 +105,8 @@ proptest! {
                         world.tcp.of(psock).incoming.extend(&bytes);
                         // A call that has enough leaves to another one what was not looked at yet.
                         let at_once = cut > 0 && world.tcp.of(psock).incoming.len() <= PEEK_LEAST;
-                        let count = if at_once { count } else { 10_000 };
+                        // Nor is there enough before all is received: buffers of no bytes would be full before.
+                        let (size, count) = if at_once { (size, count) } else { (size.max(30), 10_000) };
                         receive(world, psock, CsockId(csock), (size, count), *straight)
                     }
                     Op::Drain(csock) => {
