@@ -152,7 +152,7 @@ impl Bench {
 
     fn pull(&mut self, sink: &mut impl Sink, csock: Option<CsockId>) {
         let outside = &mut Outside { memory: &mut self.memory, tcp: &mut self.tcp };
-        self.mux.pull(self.psock, Caller { csock, sink, now: 1 }, outside);
+        self.mux.pull(self.psock, Caller { csock, sink, now: 1, may_leave: true }, outside);
         self.work();
     }
 

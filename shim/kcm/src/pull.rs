@@ -14,7 +14,8 @@
 //! # Straight to the caller
 //!
 //! A call that found its csock empty pulls for itself, and gives its buffers along ([`crate::direct`]). When they are full,
-//! and its csock holds something for which another call will come, the batch ends.
+//! and its csock holds something for which another call will come, the batch ends, if that is all the same to others
+//! ([`Caller::may_leave`]).
 
 use crate::direct::Sink;
 use crate::errno::{EAGAIN, EPIPE, ETIMEDOUT, Errno};
@@ -44,6 +45,8 @@ pub struct Caller<'a, S> {
     pub sink: &'a mut S,
     /// The time now, in nanoseconds of any clock that does not jump.
     pub now: u64,
+    /// Whether the batch may end when its buffers are full: somebody will look at what it leaves, without being told each time.
+    pub may_leave: bool,
 }
 
 /// One call of [`MuxState::pull`].
@@ -90,7 +93,7 @@ impl MuxState {
     /// Whether the next message would be for a call that has its buffers filled, and whose csock holds something for which
     /// another one will come.
     fn has_enough<S: Sink>(&self, batch: &Batch<'_, S>) -> bool {
-        let Some(csock) = batch.caller.csock else { return false };
+        let Some(csock) = batch.caller.csock.filter(|_| batch.caller.may_leave) else { return false };
         self.csocks[csock.index()].rx.messages > 0
             && batch.caller.sink.is_full()
             && batch.serving.or_else(|| self.next_receiver(Some(csock))) == Some(csock)

@@ -57,7 +57,7 @@ impl MuxState {
         let free = state.tx.messages == 0 && state.send_buffer > 0 && !self.available.is_empty();
         if whole
             && free
-            && RECORD + len <= outside.memory.region(Region::ToSend(csock)).len()
+            && len.saturating_add(RECORD) <= outside.memory.region(Region::ToSend(csock)).len()
             && let Ok(wanted) = self.destination(csock, connection)
             && let Some(result) = self.send_straight(csock, (connection, wanted), len, outside, source)
         {

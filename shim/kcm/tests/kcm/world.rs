@@ -155,7 +155,7 @@ impl World {
     pub fn pull_into<S: Sink>(&mut self, psock: PsockId, csock: Option<CsockId>, sink: &mut S) -> bool {
         let now = self.now;
         let (mux, mut outside) = self.outside();
-        mux.pull(psock, Caller { csock, sink, now }, &mut outside)
+        mux.pull(psock, Caller { csock, sink, now, may_leave: true }, &mut outside)
     }
 
     /// Does the work that is left, and checks that descriptors poll as they should.

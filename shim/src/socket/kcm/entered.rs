@@ -134,9 +134,10 @@ impl Entered<'_> {
     /// Reads a psock, for a call that waits on a csock with its buffers, or for nobody. One whose TCP socket this process has not,
     /// for want of a descriptor, is left to those that have it.
     pub fn pull<S: Sink>(&mut self, psock: PsockId, csock: Option<CsockId>, sink: &mut S) {
-        let now = clock::now();
+        // Pumps of other processes would have to be told of the rest at each call, and wake.
+        let (now, may_leave) = (clock::now(), !self.mux.is_shared());
         self.leaves_unread |= match self.local.tcp(psock) {
-            Some(_) => self.with(|state, outside| state.pull(psock, Caller { csock, sink, now }, outside)),
+            Some(_) => self.with(|state, outside| state.pull(psock, Caller { csock, sink, now, may_leave }, outside)),
             None => self.state().leave_unread(psock),
         };
     }
