@@ -7,10 +7,11 @@ use std::mem::offset_of;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use preloop_kcm::direct::NoSink;
 use preloop_kcm::errno::{EAGAIN, Errno};
 use preloop_kcm::members::Options;
-use preloop_kcm::outside::{Outside, Region, Regions, Tcp};
-use preloop_kcm::pull::{Caller, NoSink};
+use preloop_kcm::outside::{Outside, Parse, Region, Regions, Tcp};
+use preloop_kcm::pull::Caller;
 use preloop_kcm::{CsockId, Kind, MuxState, PsockId};
 use preloop_uapi::mux::{
     MUX_BYTES, MUX_MAGIC, MUX_NAME, MuxHeader, PsockEntry, REGION_BYTES, REGIONS_OFFSET, STATE_OFFSET,
@@ -45,6 +46,8 @@ impl Regions for Fake {
 struct Wire<'a>(&'a mut Vec<u8>);
 
 impl Tcp for Wire<'_> {
+    type Parser = Length;
+
     fn peek(&mut self, _psock: PsockId, into: &mut [u8]) -> Result<usize, Errno> {
         let n = into.len().min(self.0.len());
         into[..n].copy_from_slice(&self.0[..n]);
@@ -80,7 +83,17 @@ impl Tcp for Wire<'_> {
     }
 
     /// Two bytes of length, and so many more.
-    fn parse(&mut self, _psock: PsockId, bytes: &[u8]) -> i32 {
+    fn parser(&mut self, _psock: PsockId) -> Length {
+        Length
+    }
+}
+
+/// Messages begin with two bytes that say how many follow.
+#[derive(Debug)]
+struct Length;
+
+impl Parse for Length {
+    fn parse(&mut self, bytes: &[u8]) -> i32 {
         bytes.first_chunk().map_or(0, |length| 2 + i32::from(u16::from_be_bytes(*length)))
     }
 }
@@ -132,11 +145,9 @@ impl Mux {
     /// Bytes that came to a psock were read.
     pub fn arrive(&mut self, psock: PsockId, bytes: &[u8]) {
         self.outside.incoming.extend(bytes);
-        self.with(
-            |state, outside| {
-                while state.pull(psock, Caller { csock: None, sink: &mut NoSink, now: 1 }, outside) {}
-            },
-        );
+        self.with(|state, outside| {
+            while state.pull(psock, Caller { csock: None, sink: &mut NoSink, now: 1, may_leave: true }, outside) {}
+        });
     }
 
     pub fn send(&mut self, csock: CsockId, bytes: &[u8], flags: i32) {
