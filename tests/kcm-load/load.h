@@ -51,7 +51,7 @@ struct connection {
 struct record {
     uint64_t end; /* bytes of its stream up to its end */
     int64_t previous; /* the one before it in its stream */
-    int32_t connection;
+    int32_t connection; /* its number plus one; 0: whoever took the message's number was killed before it was sent */
 };
 
 struct board {

@@ -48,7 +48,7 @@ static void *write_to(void *argument)
             uint64_t number = board->to_worker;
             if (number >= board->messages || (number = board->to_worker++) >= board->messages)
                 break;
-            records[number] = (struct record){.previous = connection->last, .connection = end->id};
+            records[number] = (struct record){.previous = connection->last, .connection = end->id + 1};
             size += make_message(buffer + size, 0, (uint32_t)end->id, sequence++, number);
             records[number].end = written + size;
             connection->last = (int64_t)number;

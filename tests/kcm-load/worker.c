@@ -304,7 +304,13 @@ static uint64_t check_lost(void)
     uint64_t lost = 0, in_hand = board->flags & with_forks ? board->kills * at_a_time : 0;
     static int64_t hole[most_connections];
     for (uint64_t number = 0; number < board->messages; number++) {
-        int id = records[number].connection;
+        int id = records[number].connection - 1;
+        if (id < 0) {
+            if (!(board->flags & with_kills) || arrived(0, number))
+                fail("message %lu is nobody's", number);
+            lost++;
+            continue;
+        }
         struct connection *connection = &board->connections[id];
         if (connection->fate == lives && board->peers[connection->peer].killed)
             connection->fate = dead;
