@@ -66,17 +66,6 @@ void found(void)
     }
 }
 
-static void *fork_forever(void *until)
-{
-    while (!__atomic_load_n((int *)until, __ATOMIC_SEQ_CST)) {
-        pid_t child = fork();
-        if (child == 0)
-            _exit(0);
-        CHECK(waitpid(child, NULL, 0) == child);
-    }
-    return NULL;
-}
-
 static void change(int forks)
 {
     enum { rounds = 40 };

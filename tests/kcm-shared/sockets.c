@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 void fail(const char *file, int line, const char *what)
@@ -86,4 +87,15 @@ pthread_t asleep_in(void *(*run)(void *), void *argument)
         sched_yield();
     until_asleep(start.thread);
     return thread;
+}
+
+void *fork_forever(void *until)
+{
+    while (!__atomic_load_n((int *)until, __ATOMIC_SEQ_CST)) {
+        pid_t child = fork();
+        if (child == 0)
+            _exit(0);
+        CHECK(waitpid(child, NULL, 0) == child);
+    }
+    return NULL;
 }

@@ -22,5 +22,7 @@ int unattach(int kcm, int tcp);
 pthread_t asleep_in(void *(*run)(void *), void *argument);
 /* Returns when a thread of this process, or a child with one thread, is asleep in the kernel, not for a lock. */
 void until_asleep(pid_t thread);
+/* For a thread: has children come and go until an int is not zero. */
+void *fork_forever(void *until);
 
 #endif

@@ -154,17 +154,6 @@ void killed_senders(void)
     with_killed_senders(1);
 }
 
-static void *fork_forever(void *until)
-{
-    while (!__atomic_load_n((int *)until, __ATOMIC_SEQ_CST)) {
-        pid_t child = fork();
-        if (child == 0)
-            _exit(0);
-        CHECK(waitpid(child, NULL, 0) == child);
-    }
-    return NULL;
-}
-
 /* The library's thread posts errors while another one forks. */
 void posted_while_forking(void)
 {
