@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 use preloop_tests::artefacts::Artefacts;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
@@ -44,6 +44,8 @@ fn load() -> Result<()> {
         .arg(number("seed", "1", "what the receivers' choices follow from"))
         .arg(flag("as-built", "build nothing before"))
         .args(FLAGS.map(|(name, _, help)| flag(name, help)))
+        // Without churn nobody connects anew to the peers that come.
+        .group(ArgGroup::new("killed").args(["kill", "forks"]))
         .get_matches();
     let get = |name| *matches.get_one::<u32>(name).expect("it has a default");
     if !matches.get_flag("as-built") {
