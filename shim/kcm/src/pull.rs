@@ -124,11 +124,6 @@ impl MuxState {
         self.receives(psock) && self.unread.insert(psock)
     }
 
-    /// Bytes without which no message of this psock gets whole, at least 1: what SO_RCVLOWAT of its TCP socket may be.
-    pub fn missing(&self, psock: PsockId) -> usize {
-        self.psocks[psock.index()].strp.need().map_or(1, |need| need.max(1) as usize)
-    }
-
     /// Whether this psock reads its TCP socket, now and as long as nobody tells otherwise.
     pub fn receives(&self, psock: PsockId) -> bool {
         let state = &self.psocks[psock.index()];

@@ -215,7 +215,6 @@ fn a_rest_that_tcp_may_have_no_room_for_is_taken_as_it_comes() {
             world.arrive(psock, &whole[part.clone()]);
             assert_eq!(world.tcp.of(psock).incoming.len(), stays, "{part:?} of {limit}");
         }
-        assert_eq!(world.mux.missing(psock), left);
         world.arrive(psock, &whole[end + 9..]);
         assert_eq!(world.drain(csock), format!("P({limit})"));
     }
@@ -271,14 +270,6 @@ fn bytes_are_not_copied_again_and_again_in_vain() {
     while world.receive(csock, 64, 0).is_ok() {}
     let copied = world.tcp.of(psock).copied;
     assert!(copied < 3 * sent.len(), "{copied} bytes copied, hundreds of messages at a time");
-}
-
-#[test]
-fn what_is_missing_is_known_for_so_rcvlowat() {
-    let (mut world, _, psock) = World::scene(Kind::Dgram);
-    assert_eq!(world.mux.missing(psock), 1);
-    world.arrive(psock, &message('a', 100)[..10]);
-    assert_eq!(world.mux.missing(psock), 94);
 }
 
 #[test]

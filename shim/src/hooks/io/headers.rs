@@ -120,7 +120,7 @@ impl Headers<'_> {
                 unput = Some((bytes, message));
                 break;
             }
-            // SAFETY: the part may be written to, and and the message is for one of its length.
+            // SAFETY: the part may be written to, and the message is for one of its length.
             unsafe { copy_few(bytes.as_ptr(), to, bytes.len()) };
             header.msg_len = message.len as c_uint;
             msg.msg_flags = message.flags | self.flags & libc::MSG_CMSG_CLOEXEC;
