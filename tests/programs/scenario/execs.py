@@ -10,6 +10,7 @@ import time
 from ends import End, attempt, exactly, say, stream, until_end
 
 BULK = 100_000
+HANDED_OVER = "handed over"
 
 
 def go_on(step, *sockets):
@@ -110,11 +111,12 @@ def active_end_3(peer):
 
 def inetd(at, program, *words):
     """Each connection is served by a program that has it as input and output."""
-    hand_over(at.open(), program, *words)
+    hand_over(at, at.open(), program, *words)
 
 
 def lines(at, count):
     peer = at.open()
+    at.meet(HANDED_OVER)
     for number in range(count):
         peer.sendall(b"line %d\n" % number)
         expected = b"got line %d\n" % number
@@ -162,8 +164,8 @@ def inetd_stdio_client(at):
     lines(at, 30)
 
 
-def hand_over(peer, program, *words):
-    """A child has the connection as input and output; this process closes it."""
+def hand_over(at, peer, program, *words):
+    """A child has the connection as input and output; this process closes it. Until then it would not move: two hold it."""
     child = os.fork()
     if child == 0:
         os.dup2(peer.fileno(), 0)
@@ -171,19 +173,21 @@ def hand_over(peer, program, *words):
         os.closerange(3, 200)
         os.execvp(program, [program, *words])
     peer.close()
+    at.meet(HANDED_OVER)
     say("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def stdio_at_exit_server(at):
     """What stdio still holds is written when the program exits."""
-    hand_over(at.moved(), "tr", "a-z", "A-Z")
-    hand_over(at.moved(), "bash", "-c", "printf 'first '; exec cat")
-    hand_over(at.moved(), "perl", "-e", "print while <STDIN>")
+    hand_over(at, at.moved(), "tr", "a-z", "A-Z")
+    hand_over(at, at.moved(), "bash", "-c", "printf 'first '; exec cat")
+    hand_over(at, at.moved(), "perl", "-e", "print while <STDIN>")
 
 
 def stdio_at_exit_client(at):
     for _ in range(3):
         peer = at.moved()
+        at.meet(HANDED_OVER)
         peer.sendall(b"line\n" * 5000)
         peer.shutdown(socket.SHUT_WR)
         answer = until_end(peer)
@@ -209,11 +213,12 @@ def printed_client(at):
 
 def moved_to_stdio_server(at):
     """It moved already; then a program that knows stdio alone has it."""
-    hand_over(at.moved(), "sed", "-u", "s/^/got /")
+    hand_over(at, at.moved(), "sed", "-u", "s/^/got /")
 
 
 def moved_to_stdio_client(at):
     peer = at.moved()
+    at.meet(HANDED_OVER)
     for number in range(30):
         peer.sendall(b"line %d\n" % number)
         expected = b"got line %d\n" % number
@@ -230,14 +235,18 @@ def spawn(peer, program, *words):
 
 def spawned_server(at):
     """Before it moved, and after; the parent closes it at once."""
-    for peer in (at.open(), at.moved()):
+    for open_one in (at.open, at.moved):
+        peer = open_one()
         child = spawn(peer, "sed", "-u", "s/^/got /")
         peer.close()
+        at.meet(HANDED_OVER)
         say("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def spawned_client(at):
-    for peer in (at.open(), at.moved()):
+    for open_one in (at.open, at.moved):
+        peer = open_one()
+        at.meet(HANDED_OVER)
         for number in range(30):
             peer.sendall(b"line %d\n" % number)
             expected = b"got line %d\n" % number
