@@ -18,6 +18,7 @@ pub static ARENA: Arena = Arena::new();
 static PID: AtomicU32 = AtomicU32::new(0);
 static CONFINED: AtomicBool = AtomicBool::new(false);
 static FILTERED: AtomicBool = AtomicBool::new(false);
+static COPIED: AtomicBool = AtomicBool::new(false);
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 static DIAG: AtomicI32 = AtomicI32::new(-1);
 static RINGER: AtomicI32 = AtomicI32::new(-1);
@@ -43,8 +44,12 @@ pub fn is_confined() -> bool {
     CONFINED.load(Ordering::Relaxed)
 }
 
-/// The process filters its system calls from now on: see [`is_confined`].
+/// The process filters its system calls from now on: see [`is_confined`]. A child that borrows the memory of its parent
+/// does not speak for that.
 pub fn filters() {
+    if is_uncounted() && !COPIED.load(Ordering::Relaxed) {
+        return;
+    }
     FILTERED.store(true, Ordering::Relaxed);
     confine();
 }
@@ -91,11 +96,14 @@ pub fn renew() {
     disown(DIAG.swap(-1, Ordering::AcqRel));
     ARENA.leave();
     PID.store(pid, Ordering::Relaxed);
+    COPIED.store(false, Ordering::Relaxed);
 }
 
-/// A slot of this process's own arena, whose memory comes with the first one: most processes have no TCP socket.
+/// A slot of this process's own arena, whose memory comes with the first one: most processes have no TCP socket. One that
+/// filters its calls by then has none: its connections stay on TCP, and `smcss` does not list them.
 pub fn take_slot<T: Slot>() -> Option<&'static T> {
     if !ARENA.is_mapped()
+        && !is_filtered()
         && let Some(memfd) = ARENA.map(pid())
     {
         fdtable::mark_inner(memfd, true);
@@ -113,9 +121,15 @@ pub fn pid() -> u32 {
 }
 
 /// Whether this is a child that no hook saw being made (by clone(2), or inside the C library): it has a copy of the
-/// library's memory, but does not count among the holders of the sockets, and must not act as if it did.
+/// library's memory, but does not count among the holders of the sockets, and must not act as if it did. One that filters its
+/// calls is not asked for its number any more: not even getpid(2) is sure to be let through.
 pub fn is_uncounted() -> bool {
-    process::pid() != pid()
+    COPIED.load(Ordering::Relaxed) || !is_filtered() && process::pid() != pid()
+}
+
+/// This memory is the copy that such a child has.
+pub fn copied() {
+    COPIED.store(true, Ordering::Relaxed);
 }
 
 /// What the user set. Before the constructor ran: the defaults.

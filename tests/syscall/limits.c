@@ -179,6 +179,73 @@ static void confined(void)
     fact("confined", "status %#x", status);
 }
 
+/* A filter that lets a process make the calls below and no other: one more kills it. */
+static void strictly(void)
+{
+    static const short calls[] = {
+        SYS_socket, SYS_bind, SYS_listen, SYS_getsockname, SYS_connect, SYS_accept, SYS_accept4, SYS_setsockopt,
+        SYS_getsockopt, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_read, SYS_write, SYS_readv, SYS_writev,
+        SYS_ppoll, SYS_pselect6, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_fcntl, SYS_dup, SYS_dup3,
+        SYS_shutdown, SYS_close, SYS_brk, SYS_mmap, SYS_munmap, SYS_exit_group,
+#ifdef __x86_64__
+        SYS_poll, SYS_select, SYS_epoll_wait, SYS_dup2,
+#endif
+    };
+    enum { COUNT = sizeof calls / sizeof *calls };
+    struct sock_filter program[2 * COUNT + 2] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    };
+    for (int i = 0; i < COUNT; i++) {
+        program[2 * i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
+        program[2 * i + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    }
+    program[2 * COUNT + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    struct sock_fprog filter = {2 * COUNT + 2, program};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+}
+
+/* A whole life of connections behind such a filter, as vsftpd's. */
+static void strict(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof at;
+    struct epoll_event event = {.events = EPOLLIN};
+    int early = moved(), fd = fresh(), one = 1;
+    exchange(fd, 1);
+    fact("strict: a new one", "%d", fd >= 0);
+    strictly();
+    exchange(fd, 20);
+    fact("strict: one from before", "%s", r(close(fd)));
+    peer_send(early, "early");
+    fact("strict: one that moved before", "%s", text(recv(early, room, 8, 0), room));
+    int listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    bind(listener, (struct sockaddr *)&at, sizeof at);
+    fact("strict: listen", "%s", r(listen(listener, 5)));
+    getsockname(listener, (struct sockaddr *)&at, &length);
+    fact("strict: connect", "%s", r(connect(client, (struct sockaddr *)&at, sizeof at)));
+    int server = accept(listener, NULL, NULL), set = epoll_create1(0), copy = dup(server);
+    fact("strict: epoll_ctl", "%s", r(epoll_ctl(set, EPOLL_CTL_ADD, copy, &event)));
+    for (int i = 0; i < 20; i++) {
+        send(client, "request", 7, 0);
+        read(server, room, 7);
+        write(server, "reply", 5);
+        recv(client, room, 5, 0);
+    }
+    send(client, "last", 4, 0);
+    fact("strict: epoll_wait", "%d", epoll_wait(set, &event, 1, SOON));
+    fact("strict: poll", "%s", bits(looked(server, SOON)));
+    fact("strict: read", "%s", text(read(copy, room, 8), room));
+    fact("strict: a file", "%d", dup2(server, client) == client);
+    close(server);
+    close(copy);
+    fact("strict: shutdown", "%s", r(shutdown(client, SHUT_RDWR)));
+    close(client);
+    close(set);
+    close(listener);
+}
+
 void subject(void)
 {
     in_child(few);
@@ -188,4 +255,5 @@ void subject(void)
     in_child(little_memory);
     in_child(filtered);
     in_child(confined);
+    in_child(strict);
 }

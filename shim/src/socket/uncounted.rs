@@ -8,6 +8,7 @@
 
 use crate::fdtable;
 use crate::fork;
+use crate::process;
 use crate::socket::clc;
 use preloop_sys::{Fd, call};
 
@@ -36,6 +37,7 @@ pub fn before(gets: Gets) {
 
 /// In a child with a copy of its parent's memory.
 pub fn in_copy() {
+    process::copied();
     fdtable::abandon_all();
 }
 
