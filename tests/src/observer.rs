@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::artefacts::Artefacts;
-use crate::smcss::{self, End, Mode, OPTION, PEER_NO_SMC};
+use crate::smcss::{self, End, Mode, OPTION, PEER_DECLINED, PEER_NO_SMC};
 use crate::wait;
 use crate::world::World;
 
@@ -117,7 +117,8 @@ fn sample(smcss: PathBuf, ports: &[u16], seen: &Mutex<Seen>, stop: &AtomicBool) 
 fn judge(world: World, seen: &Seen, connections: usize) -> Result<()> {
     let (good, bad): (Mode, fn(Mode) -> bool) = match world {
         World::Tcp => return Ok(()),
-        World::Both => (Mode::Smcd, |mode| !matches!(mode, Mode::Smcd | Mode::Tcp(0 | OPTION))),
+        // A peer that is shut down with an offer on its way declines it; its own end says why.
+        World::Both => (Mode::Smcd, |mode| !matches!(mode, Mode::Smcd | Mode::Tcp(0 | OPTION | PEER_DECLINED))),
         World::ClientOnly | World::ServerOnly => {
             (Mode::Tcp(PEER_NO_SMC), |mode| !matches!(mode, Mode::Tcp(0 | PEER_NO_SMC | OPTION)))
         }
@@ -179,6 +180,8 @@ mod tests {
         let whole = seen(&[(1, 2, Mode::Smcd), (2, 1, Mode::Smcd), (3, 2, Mode::Tcp(0))]);
         assert!(judge(World::Both, &whole, 1).is_ok());
         assert!(judge(World::Both, &whole, 2).is_err());
+        let declined = seen(&[(1, 2, Mode::Tcp(PEER_DECLINED)), (2, 1, Mode::Tcp(OPTION))]);
+        assert!(judge(World::Both, &declined, 0).is_ok());
     }
 
     #[test]

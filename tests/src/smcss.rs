@@ -21,6 +21,8 @@ pub enum Mode {
 pub const PEER_NO_SMC: u32 = 0x0301_0000;
 /// Decline code: the program did what shared memory cannot carry, such as shutting down before the move.
 pub const OPTION: u32 = 0x0306_0000;
+/// Decline code: the peer gave the handshake up, for a reason that its own end has.
+pub const PEER_DECLINED: u32 = 0x0500_0000;
 
 /// One end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
