@@ -26,7 +26,7 @@ impl Group {
             return Some(*slot);
         }
         let slot = index::take_bit(&self.index.waiters).or_else(|| {
-            self.forget_the_dead();
+            self.forget_the_dead_beside(&slots);
             index::take_bit(&self.index.waiters)
         })?;
         let line = &self.own_side().waiters[slot];
@@ -42,12 +42,22 @@ impl Group {
     /// Removes a bell from this side's waiters.
     pub fn leave_slot(&self, bell: &Bell) {
         if let Some(slot) = self.slots().remove(&bell.name[0]) {
-            self.forget_waiter(slot);
+            self.free_slot(slot);
         }
     }
 
-    /// There is no waiter of that index any more.
+    /// There is no waiter of that index any more, and it has not parted from the connections that it waited for.
     pub fn forget_waiter(&self, slot: usize) {
+        let entry = slot as u16 + 1;
+        for conn in 0..CONNS {
+            let line = &self.memory.conn(conn).ends[self.side].wait;
+            waiting::remove_waiter(line, entry);
+            waiting::remove_waiter(line, entry | WANTS_READY);
+        }
+        self.free_slot(slot);
+    }
+
+    fn free_slot(&self, slot: usize) {
         if let Some(line) = self.own_side().waiters.get(slot) {
             line.bell[0].store(0, Ordering::Relaxed);
             line.owner.store(0, Ordering::Relaxed);
@@ -55,20 +65,24 @@ impl Group {
         }
     }
 
-    /// Removes waiters of siblings that have ended, or were killed, and did not do so themselves.
+    /// Removes waiters of siblings that have ended, or were killed, and did not do so themselves; and of the program that ran in
+    /// this process before.
     pub fn forget_the_dead(&self) {
+        self.forget_the_dead_beside(&self.slots());
+    }
+
+    fn forget_the_dead_beside(&self, own: &FxHashMap<u64, usize>) {
+        let is_dead = |owner, slot| match users::own_number() {
+            0 => false,
+            number if number == owner => !own.values().any(|mine| *mine == slot),
+            _ => users::is_dead(owner),
+        };
         let highest = self.own_side().high_water.load(Ordering::Acquire) as usize;
         for (slot, line) in self.own_side().waiters.iter().enumerate().take(highest) {
             let owner = line.owner.load(Ordering::Relaxed);
             let is_used = self.index.waiters[slot / 64].load(Ordering::Acquire) & 1 << (slot % 64) != 0;
             let is_mine = || line.owner.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-            if is_used && users::is_dead(owner) && is_mine() {
-                let entry = slot as u16 + 1;
-                for conn in 0..CONNS {
-                    let line = &self.memory.conn(conn).ends[self.side].wait;
-                    waiting::remove_waiter(line, entry);
-                    waiting::remove_waiter(line, entry | WANTS_READY);
-                }
+            if is_used && is_dead(owner, slot) && is_mine() {
                 self.forget_waiter(slot);
             }
         }

@@ -9,10 +9,8 @@ use crate::socket::link::Link;
 use crate::socket::sock::{Sock, phase};
 use preloop_shm::arena::{Inherited, Slot};
 use preloop_shm::counted::Counted;
-use preloop_smc::bell as waiting;
 use preloop_sys::unix::Inner;
 use preloop_sys::{Fd, call};
-use preloop_uapi::group::waiter;
 use preloop_uapi::listing::kind;
 use preloop_uapi::settings::PRELOOP_LETTER;
 use preloop_uapi::sync::Ordering;
@@ -98,7 +96,7 @@ impl Estate {
     fn adopt(&self, entry: &SocketEntry, fd: Fd) -> Option<Counted<OpenFile>> {
         let (sock, link) = (self.sock(entry)?, self.link(entry)?);
         if !self.letter.to_child {
-            self.forget_the_dead(entry, sock, link.as_deref());
+            Self::forget_the_dead(entry, sock, link.as_deref());
         }
         let file = OpenFile::inherit(sock, fd, link, None);
         entry.release(sock);
@@ -112,22 +110,15 @@ impl Estate {
         }
     }
 
-    /// Threads and waiters of the program that ran in this process before are gone, and never said so.
-    fn forget_the_dead(&self, entry: &SocketEntry, sock: &Sock, link: Option<&Link>) {
+    /// Threads of the program that ran in this process before are gone, and never said so.
+    fn forget_the_dead(entry: &SocketEntry, sock: &Sock, link: Option<&Link>) {
         let is_alone = sock.holders.load(Ordering::Acquire) == 1 + u32::from(entry.held);
         if is_alone && sock.phase() < phase::SMC {
             sock.kernel_writers.store(0, Ordering::Release);
         }
-        let (Some(link), Some(place)) = (link, entry.link) else { return };
-        let line = &link.own().wait;
-        if is_alone {
-            line.waiters.store(0, Ordering::Release);
+        if let Some(link) = link.filter(|_| is_alone) {
+            link.own().wait.waiters.store(0, Ordering::Release);
             sock.unlisted.store(0, Ordering::Relaxed);
-        }
-        for slot in &self.letter.groups[place.group].waiters {
-            let number = *slot as u16 + 1;
-            waiting::remove_waiter(line, number);
-            waiting::remove_waiter(line, number | waiter::WANTS_READY);
         }
     }
 }
