@@ -14,7 +14,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 /// Name of the memfd.
 pub const MUX_NAME: &str = "preloop-kcm";
 /// [`MuxHeader::magic`]: the last byte is the version of the layout.
-pub const MUX_MAGIC: u64 = u64::from_le_bytes(*b"PRELKCM\x03");
+pub const MUX_MAGIC: u64 = u64::from_le_bytes(*b"PRELKCM\x04");
 /// Places for sockets of each kind.
 pub const PLACES: usize = 256;
 /// Where the state begins.
@@ -84,6 +84,8 @@ pub struct MuxHeader {
     pub needs_repair: AtomicU32,
     #[doc(hidden)]
     pub _unused: AtomicU32,
+    /// The library of who made it, by device and inode of its file: others may have another state, or other connections.
+    pub library: [AtomicU64; 2],
     /// When all processes that share it look for assembly time-outs, in nanoseconds of CLOCK_MONOTONIC; 0 for never.
     pub looks_at: AtomicU64,
     /// Room for a lock (`pthread_mutex_t`).

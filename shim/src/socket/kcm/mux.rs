@@ -8,7 +8,9 @@ use super::source::{EVENTS, Source};
 use super::vault::{Member, Vault};
 use super::{members, proc, pump, registry};
 use crate::fork;
+use crate::log;
 use crate::process;
+use crate::socket::passing::note::Library;
 use crate::socket::wait;
 use libc::{EPOLLET, EPOLLIN};
 use preloop_kcm::id::{CsockId, PsockId};
@@ -45,6 +47,9 @@ impl Mux {
     /// EMFILE, ENOMEM and their like.
     pub fn make() -> Result<Arc<Self>, Errno> {
         let (memory, memfd) = MuxMemory::create()?;
+        for (word, own) in memory.header().library.iter().zip(own_library()) {
+            word.store(own, Ordering::Relaxed);
+        }
         let kick = Inner::from_raw(event::eventfd()?).move_high();
         Self::with(memory, memfd, kick, OnceLock::new())
     }
@@ -52,8 +57,12 @@ impl Mux {
     /// A mux that another process made, in whose vault is what this one needs.
     ///
     /// # Errors
-    /// ENOENT when it is not; EMFILE and its like.
+    /// ENOENT when it is not; EPERM when the other one has another library; EMFILE and its like.
     pub fn open(memory: MuxMemory, memfd: Inner, vault: Vault) -> Result<Arc<Self>, Errno> {
+        if memory.header().library.each_ref().map(|word| word.load(Ordering::Relaxed)) != own_library() {
+            log::debug_kcm(format_args!("a KCM socket cannot be used here: its mux is of another library"));
+            return Err(Errno::EPERM);
+        }
         // Whoever looks into the vault has the lock.
         let locked = lock(&memory);
         let found = vault.find(&[Member::Kick].into_iter().collect()).next();
@@ -217,7 +226,7 @@ impl Mux {
             for csock in entered.state().csocks().iter() {
                 entered.local.recount(csock, self.csock(csock));
             }
-            crate::log::debug_kcm(format_args!("mux {}: a process was killed inside", self.number));
+            log::debug_kcm(format_args!("mux {}: a process was killed inside", self.number));
             // It had no time to say what it had changed.
             self.members_changed();
         }
@@ -272,6 +281,11 @@ impl Mux {
             let _ = pump::start(self, &mut entered.local);
         }
     }
+}
+
+/// As `MuxHeader::library` has it; zeroes without /proc.
+fn own_library() -> [u64; 2] {
+    Library::own().map(Library::words).unwrap_or_default()
 }
 
 /// The lock. That its owner died is left for who enters next: for a repair TCP has to be asked.

@@ -51,6 +51,11 @@ impl Library {
         Some(own)
     }
 
+    /// As two numbers.
+    pub fn words(self) -> [u64; 2] {
+        [self.device, self.inode]
+    }
+
     /// The file of a line of `/proc/PID/maps` (proc(5)).
     fn in_line(line: &str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace().skip(3);
