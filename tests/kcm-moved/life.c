@@ -2,11 +2,9 @@
 #define _GNU_SOURCE
 #include "moved.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -101,37 +99,4 @@ void closed(void)
     tell(&peer, ENDED, 0, 0);
     close(kcm);
     printf("it ends: %ld\n", answer(&peer));
-}
-
-/* What cannot be, over shared memory alone: its facts are others on TCP. A mux that other processes may have gets no
- * connection that has moved, and the sockets of one that has such a connection are not passed on. */
-void refused(void)
-{
-    struct peer peer = peer_of(1, 0), other = peer_of(0, 0);
-    int kcm = kcm_socket(SOCK_DGRAM), ends[2];
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof kcm)];
-    } control = {.header = {CMSG_LEN(sizeof kcm), SOL_SOCKET, SCM_RIGHTS}};
-    struct iovec part = {"x", 1};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    memcpy(CMSG_DATA(&control.header), &kcm, sizeof kcm);
-    CHECK(attach(kcm, peer.tcp) == 0 && socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) == 0);
-    errno = 0;
-    printf("passed: %zd", sendmsg(ends[0], &message, 0));
-    printf(" %d\n", errno);
-    pid_t child = fork();
-    if (child == 0)
-        _exit(0);
-    CHECK(waitpid(child, NULL, 0) == child);
-    errno = 0;
-    printf("attached: %d", attach(kcm, other.tcp));
-    printf(" %d\n", errno);
-    /* Nor does one change back to TCP, whichever end wants to give it to a program without the library. */
-    printf("given away: %ld", give_away(peer.tcp));
-    printf(" %ld\n", ask(&peer, GIVE, 0, 0));
-    CHECK(ask(&peer, SAY, 1, 3000) == 0);
-    expect(kcm, 1, 3000);
-    say(kcm, 2, 3000);
-    CHECK(ask(&peer, HEAR, 2, 3000) == 1);
 }

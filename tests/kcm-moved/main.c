@@ -1,9 +1,10 @@
 /* KCM over a connection that has moved to shared memory: `main CASE` prints facts, which are the same on TCP. */
 #define _GNU_SOURCE
-#include "moved.h"
+#include "serve.h"
 
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -93,6 +94,18 @@ static const struct {
     {"changing", changing},
     {"forking", forking},
     {"refused", refused},
+    {"passes", passes},
+    {"passes-several", passes_several},
+    {"passes-mixed", passes_mixed},
+    {"passes-in-the-middle", passes_in_the_middle},
+    {"passes-in-vain", passes_in_vain},
+    {"executes", executes},
+    {"executes-in-turns", executes_in_turns},
+    {"executes-mixed", executes_mixed},
+    {"executes-in-the-middle", executes_in_the_middle},
+    {"executes-in-children", executes_in_children},
+    {"executes-in-vain", executes_in_vain},
+    {"executes-bare", executes_bare},
     {"raw", raw},
     {"leaves", leaves},
 };
@@ -100,6 +113,10 @@ static const struct {
 int main(int count, char **words)
 {
     signal(SIGPIPE, SIG_IGN);
+    if (count == 4 && strcmp(words[1], "bare") == 0)
+        return hears_bare(atoi(words[2]), atoi(words[3]));
+    if (count == 4)
+        return serves_anew(atoi(words[2]), words[1], atoi(words[3]));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (count == 2 && strcmp(words[1], cases[i].name) == 0) {
             cases[i].play();

@@ -42,5 +42,17 @@ void found(void);
 void changing(void);
 void forking(void);
 void refused(void);
+void passes(void);
+void passes_several(void);
+void passes_mixed(void);
+void passes_in_the_middle(void);
+void passes_in_vain(void);
+void executes(void);
+void executes_in_turns(void);
+void executes_mixed(void);
+void executes_in_the_middle(void);
+void executes_in_children(void);
+void executes_in_vain(void);
+void executes_bare(void);
 
 #endif

@@ -18,11 +18,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { exchanges = 12, largest = 4 << 20, half = 100000 };
+enum { enough_to_move = 12, largest = 4 << 20, half = 100000 };
 
 struct told {
     long order, number, size;
 };
+
+static unsigned char like[largest];
 
 void fill(unsigned char *message, long number, size_t size)
 {
@@ -34,7 +36,6 @@ void fill(unsigned char *message, long number, size_t size)
 
 int is_message(const unsigned char *message, long number, size_t size)
 {
-    static unsigned char like[largest];
     fill(like, number, size);
     return memcmp(message, like, size) == 0;
 }
@@ -83,6 +84,13 @@ static long flood(int tcp, long number, size_t size)
     }
 }
 
+/* One whose number can be told from it. */
+static void fill_numbered(unsigned char *message, long number, size_t size)
+{
+    fill(message, number, size);
+    memcpy(message + 4, &number, sizeof number);
+}
+
 static long echo(int tcp, long count, size_t size)
 {
     static unsigned char seen[1 << 16];
@@ -91,16 +99,18 @@ static long echo(int tcp, long count, size_t size)
     CHECK(count <= (long)sizeof seen);
     while (received < count) {
         for (; sent < count && sent < received + 16; sent++) {
-            fill(buffer, sent, size);
-            memcpy(buffer + 4, &sent, sizeof sent);
+            fill_numbered(buffer, sent, size);
             send_all(tcp, buffer, size);
         }
         if (!receive_all(tcp, buffer, size))
             return -1;
+        received++;
         long number;
         memcpy(&number, buffer + 4, sizeof number);
-        right += number >= 0 && number < count && !seen[number]++;
-        received++;
+        if (number < 0 || number >= count || seen[number]++)
+            continue;
+        fill_numbered(like, number, size);
+        right += memcmp(buffer, like, size) == 0;
     }
     return right;
 }
@@ -164,7 +174,7 @@ static long obey(int *tcp, struct told told)
     return -1;
 }
 
-static void greet(int tcp, int begins)
+static void greet(int tcp, int begins, int exchanges)
 {
     unsigned char word[8] = "hello";
     for (int i = 0; i < exchanges; i++) {
@@ -193,14 +203,14 @@ static int connected(const struct sockaddr_in *at)
     return tcp;
 }
 
-static void be_peer(int listener, const struct sockaddr_in *at, int connects, int orders)
+static void be_peer(int listener, const struct sockaddr_in *at, int connects, int exchanges, int orders)
 {
     struct told told;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     int tcp = connects ? connected(at) : accept(listener, NULL, NULL);
     CHECK(tcp >= 0);
     close(listener);
-    greet(tcp, connects);
+    greet(tcp, connects, exchanges);
     while (recv(orders, &told, sizeof told, 0) == sizeof told) {
         long result = obey(&tcp, told);
         CHECK(send(orders, &result, sizeof result, 0) == sizeof result);
@@ -208,7 +218,7 @@ static void be_peer(int listener, const struct sockaddr_in *at, int connects, in
     _exit(0);
 }
 
-struct peer peer_of(int connects, int receive_buffer)
+static struct peer make_peer(int connects, int receive_buffer, int exchanges)
 {
     struct sockaddr_in at;
     int orders[2], listener = listening(&at);
@@ -220,7 +230,7 @@ struct peer peer_of(int connects, int receive_buffer)
     CHECK(peer.pid >= 0);
     if (peer.pid == 0) {
         close(orders[0]);
-        be_peer(listener, &at, !connects, orders[1]);
+        be_peer(listener, &at, !connects, exchanges, orders[1]);
     }
     close(orders[1]);
     peer.orders = orders[0];
@@ -229,8 +239,18 @@ struct peer peer_of(int connects, int receive_buffer)
     if (receive_buffer > 0)
         CHECK(setsockopt(peer.tcp, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer) == 0);
     close(listener);
-    greet(peer.tcp, connects);
+    greet(peer.tcp, connects, exchanges);
     return peer;
+}
+
+struct peer peer_of(int connects, int receive_buffer)
+{
+    return make_peer(connects, receive_buffer, enough_to_move);
+}
+
+struct peer new_peer(int connects)
+{
+    return make_peer(connects, 0, 0);
 }
 
 void tell(struct peer *peer, enum order order, long number, long size)

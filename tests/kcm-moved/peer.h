@@ -32,6 +32,8 @@ struct peer {
 /* Connects a new peer: with `connects` this end does, else the peer. So many small messages pass both ways first that the
  * connection has moved, if it is to. */
 struct peer peer_of(int connects, int receive_buffer);
+/* One that has said nothing: what is attached now stays on TCP. */
+struct peer new_peer(int connects);
 long ask(struct peer *peer, enum order order, long number, long size);
 void tell(struct peer *peer, enum order order, long number, long size);
 long answer(struct peer *peer);

@@ -1,6 +1,6 @@
 /* Connections that a mux gets when other processes have it already. */
 #define _GNU_SOURCE
-#include "moved.h"
+#include "serve.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -8,11 +8,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static void end(pid_t child)
-{
-    CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
-}
 
 /* A child that gives back what it receives, and may not have the TCP socket. */
 static pid_t worker(int kcm, int without)

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -44,6 +45,49 @@ int unattach(int kcm, int tcp)
 {
     struct kcm_unattach unattach = {.fd = tcp};
     return ioctl(kcm, SIOCKCMUNATTACH, &unattach);
+}
+
+enum { most_passed = 8 };
+
+ssize_t pass_many(int through, const int *fds, int count)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(most_passed * sizeof *fds)];
+    } control = {.header = {CMSG_LEN(count * sizeof *fds), SOL_SOCKET, SCM_RIGHTS}};
+    struct iovec part = {"x", 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control};
+    message.msg_controllen = CMSG_SPACE(count * sizeof *fds);
+    memcpy(CMSG_DATA(&control.header), fds, count * sizeof *fds);
+    return sendmsg(through, &message, 0);
+}
+
+void pass(int through, int fd)
+{
+    CHECK(pass_many(through, &fd, 1) == 1);
+}
+
+int passed_many(int through, int *fds, int count)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(most_passed * sizeof *fds)];
+    } control;
+    char byte;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control};
+    message.msg_controllen = CMSG_LEN(count * sizeof *fds);
+    CHECK(recvmsg(through, &message, 0) == 1);
+    if (message.msg_controllen > 0)
+        memcpy(fds, CMSG_DATA(&control.header), control.header.cmsg_len - CMSG_LEN(0));
+    return message.msg_flags;
+}
+
+int passed(int through)
+{
+    int fd = -1;
+    CHECK(passed_many(through, &fd, 1) == 0 && fd >= 0);
+    return fd;
 }
 
 void until_asleep(pid_t thread)

@@ -18,6 +18,13 @@ int clone_of(int kcm);
 int attach(int kcm, int tcp); /* as ioctl */
 int unattach(int kcm, int tcp);
 
+/* Sends up to eight descriptors with a byte in a message of a Unix socket (SCM_RIGHTS): answers what sendmsg(2) does. */
+ssize_t pass_many(int through, const int *fds, int count);
+void pass(int through, int fd);
+/* Receives as many, of which there is room for `count`: answers the message's flags. */
+int passed_many(int through, int *fds, int count);
+int passed(int through);
+
 /* Starts a thread, and returns when it is asleep in the kernel. */
 pthread_t asleep_in(void *(*run)(void *), void *argument);
 /* Returns when a thread of this process, or a child with one thread, is asleep in the kernel, not for a lock. */

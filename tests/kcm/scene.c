@@ -85,30 +85,3 @@ int descriptors(void)
     closedir(directory);
     return count - 2;
 }
-
-void pass(int through, int fd)
-{
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof fd)];
-    } control = {.header = {CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS}};
-    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
-    struct iovec part = {"x", 1};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    CHECK(sendmsg(through, &message, 0) == 1);
-}
-
-int passed(int through)
-{
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control;
-    char byte;
-    int fd;
-    struct iovec part = {&byte, 1};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    CHECK(recvmsg(through, &message, 0) == 1 && message.msg_controllen > 0);
-    memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
-    return fd;
-}

@@ -20,8 +20,6 @@ ssize_t get(int fd, char *text);    /* a message's text without its length, and 
 void *receive_one(void *kcm); /* for a thread: answers what recv(2) of one message does */
 void ends(pid_t child);         /* a child, which did what it should */
 int descriptors(void);              /* that this process has, the library's included */
-void pass(int through, int fd);
-int passed(int through);
 
 /* The cases. */
 void absurd_lengths(void);

@@ -5,6 +5,7 @@ use super::answer;
 use crate::socket::handover::next::{self, Next};
 use crate::socket::handover::{leave, spawn};
 use crate::socket::kcm::share;
+use core::cell::LazyCell;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use preloop_image::program;
 use preloop_sys::{Fd, real};
@@ -33,7 +34,7 @@ unsafe fn entries<'a>(envp: Strings) -> impl Iterator<Item = *const c_char> + Cl
 ///
 /// # Safety
 /// As for [`entries`], and the strings stay as they are.
-unsafe fn texts<'a>(envp: Strings) -> impl Iterator<Item = &'a [u8]> {
+unsafe fn texts<'a>(envp: Strings) -> impl Iterator<Item = &'a [u8]> + Clone {
     // SAFETY: the caller's.
     unsafe { entries(envp).map(|entry| CStr::from_ptr(entry).to_bytes()) }
 }
@@ -48,11 +49,14 @@ unsafe fn replace(
     next: impl FnOnce() -> Next,
     exec: impl FnOnce(Strings) -> c_int,
 ) -> c_int {
-    let leaving = match leave::before_exec(next) {
+    let next = LazyCell::new(next);
+    // While this process still counts: what it hands over counts then for itself.
+    let muxes = share::hand_over(|| *next);
+    let leaving = match leave::before_exec(|| *next) {
         Ok(leaving) => leaving,
         Err(code) => return answer(Err(code)),
     };
-    let staying = share::before_exec();
+    let staying = share::before_exec(muxes);
     // SAFETY: the caller's.
     let failed = unsafe { with_environment(file, envp, leaving.letter(), exec) };
     staying.exec_failed();
@@ -260,10 +264,12 @@ unsafe fn make_child(
     next: impl FnOnce() -> Next,
     make: impl FnOnce(*mut libc::pid_t, Strings) -> c_int,
 ) -> c_int {
-    // The child finds this process's muxes as long as this process has them.
-    let _muxes = share::before_spawn();
     // SAFETY: the caller's.
-    match spawn::before(&unsafe { wishes(actions) }, next) {
+    let wishes = unsafe { wishes(actions) };
+    let next = LazyCell::new(|| if wishes.is_opaque { Next::Bare } else { next() });
+    // The child finds this process's muxes as long as this process has them.
+    let _muxes = share::hand_over(|| *next);
+    match spawn::before(&wishes, || *next) {
         // posix_spawn answers errors, and leaves errno alone.
         Err(code) => code.into_raw(),
         Ok(spawning) => {

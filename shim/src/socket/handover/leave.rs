@@ -78,7 +78,7 @@ pub fn before_exec(next: impl FnOnce() -> Next) -> Result<Leaving, Errno> {
                 return Ok(Leaving::default());
             }
             Next::Bare => leaving.leave_behind(&staying, Envelope::default())?,
-            Next::Preloaded { streams } => {
+            Next::Preloaded { streams, .. } => {
                 let mut letter = Envelope::default();
                 let usable = |(fd, file): &&Staying| streams || *fd > 2 || file.sock.phase() != phase::SMC;
                 staying.iter().filter(usable).for_each(|(fd, file)| letter.add(*fd, file, true));

@@ -4,7 +4,7 @@ use crate::process;
 use preloop_image::elf::{self, Abi};
 use preloop_image::{obstacle, preload, program};
 use preloop_sys::process as system;
-use preloop_uapi::settings::{LD_PRELOAD, LIBRARY};
+use preloop_uapi::settings::{LD_PRELOAD, LIBRARY, PRELOOP_SERVES, Serves};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -30,17 +30,29 @@ pub enum Next {
     Preloaded {
         /// See above.
         streams: bool,
+        /// Whether it serves KCM sockets.
+        kcm: bool,
     },
 }
 
+impl Next {
+    /// Whether it can go on with KCM sockets, whatever their connections are carried by.
+    pub fn serves_kcm(self) -> bool {
+        matches!(self, Self::Preloaded { kcm: true, .. })
+    }
+}
+
 /// What running `file` with this environment leads to.
-pub fn of_file<'a>(file: &Path, environment: impl Iterator<Item = &'a [u8]>) -> Next {
+pub fn of_file<'a>(file: &Path, environment: impl Iterator<Item = &'a [u8]> + Clone) -> Next {
     if !file.is_file() || !may_execute(file) {
         return Next::None;
     }
     let loads = |loaded: &PathBuf| obstacle::find(loaded, OWN_ABI).is_none();
-    match program::loaded(file).filter(|loaded| is_named(environment) && loads(loaded)) {
-        Some(loaded) => Next::Preloaded { streams: elf::has_plain_streams(&loaded).unwrap_or(false) },
+    match program::loaded(file).filter(|loaded| is_named(environment.clone()) && loads(loaded)) {
+        Some(loaded) => Next::Preloaded {
+            streams: elf::has_plain_streams(&loaded).unwrap_or(false),
+            kcm: Serves::parse(&String::from_utf8_lossy(value(environment, PRELOOP_SERVES).unwrap_or_default())).0.kcm,
+        },
         None => Next::Bare,
     }
 }
@@ -63,9 +75,14 @@ pub fn without_library(entry: &[u8]) -> Option<CString> {
     CString::new([LD_PRELOAD.as_bytes(), b"=", &others].concat()).ok()
 }
 
+/// What a variable is set to.
+fn value<'a>(mut environment: impl Iterator<Item = &'a [u8]>, variable: &str) -> Option<&'a [u8]> {
+    environment.find_map(|entry| entry.strip_prefix(variable.as_bytes())?.strip_prefix(b"="))
+}
+
 /// Whether the dynamic loader is told to preload the library.
-fn is_named<'a>(mut environment: impl Iterator<Item = &'a [u8]>) -> bool {
-    let list = environment.find_map(|entry| entry.strip_prefix(LD_PRELOAD.as_bytes())?.strip_prefix(b"="));
+fn is_named<'a>(environment: impl Iterator<Item = &'a [u8]>) -> bool {
+    let list = value(environment, LD_PRELOAD);
     let of_system = || std::fs::read(SYSTEM_PRELOAD).unwrap_or_default();
     list.is_some_and(|list| preload::has(list, is_library))
         || of_system().split(u8::is_ascii_whitespace).any(|list| preload::has(list, is_library))
@@ -111,7 +128,9 @@ mod tests {
         assert_eq!(of_file(Path::new("/no/such/file"), with()), Next::None);
         assert_eq!(of_file(Path::new("/etc/passwd"), with()), Next::None);
         assert_eq!(of_file(Path::new("/bin"), with()), Next::None);
-        assert_eq!(of_file(Path::new("/bin/sh"), with()), Next::Preloaded { streams: true });
+        assert_eq!(of_file(Path::new("/bin/sh"), with()), Next::Preloaded { streams: true, kcm: false });
+        let serving = with().chain([&b"PRELOOP_SERVES=kcm,smc"[..]]);
+        assert_eq!(of_file(Path::new("/bin/sh"), serving), Next::Preloaded { streams: true, kcm: true });
         assert_eq!(of_file(Path::new("/bin/sh"), preload.into_iter().take(1)), Next::Bare);
         assert_eq!(of_file(Path::new(""), with()), Next::None);
     }

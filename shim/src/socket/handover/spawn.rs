@@ -77,11 +77,11 @@ pub fn before(wishes: &Wishes, next: impl FnOnce() -> Next) -> Result<Spawning, 
         return Ok(spawning);
     }
     spawning.sockets = sockets;
-    match if wishes.is_opaque { Next::Bare } else { next() } {
+    match next() {
         // The call fails.
         Next::None => return Ok(spawning),
         Next::Bare => {}
-        Next::Preloaded { streams } => spawning.write(|moved| streams || !moved),
+        Next::Preloaded { streams, .. } => spawning.write(|moved| streams || !moved),
     }
     let Spawning { sockets, envelope, .. } = &spawning;
     let lost = |(fd, file): &&Staying| {

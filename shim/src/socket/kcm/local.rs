@@ -4,6 +4,7 @@ use super::alarm::Alarm;
 use super::ears::Ears;
 use super::fields;
 use super::lower::{self, News};
+use super::members::Passable;
 use super::source::{EXCLUSIVE, Source};
 use super::stream::Stream;
 use crate::process;
@@ -246,9 +247,10 @@ impl Local {
         self.psocks[usize::from(psock.0)] = Some(Psock { fd, file, generation, program, fields, parser, told });
     }
 
-    /// What another process needs of a psock: its TCP socket, and the bytes of its parser.
-    pub fn passable(&self, psock: PsockId) -> Option<(Fd, &[u8])> {
-        self.psock(psock).map(|psock| (psock.fd, &*psock.parser))
+    /// What another process needs of a psock.
+    pub fn passable(&self, psock: PsockId) -> Option<Passable<'_>> {
+        let Psock { fd, file, parser, .. } = self.psock(psock)?;
+        Some(Passable { tcp: *fd, moved: file.as_ref().filter(|file| file.link().is_some()), parser })
     }
 
     /// Closes a psock's TCP socket, which is the kernel's alone again.
@@ -312,11 +314,6 @@ impl Local {
     /// A psock's byte stream.
     pub fn stream(&self, psock: PsockId) -> Option<Stream<'_>> {
         Some(self.psock(psock)?.stream())
-    }
-
-    /// Whether some psock's connection has moved to shared memory.
-    pub fn any_moved(&self) -> bool {
-        self.psocks.iter().flatten().any(|psock| psock.stream().moved().is_some())
     }
 
     /// Begins to hear of a psock's connection, if it has moved.

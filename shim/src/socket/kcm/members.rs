@@ -144,30 +144,30 @@ pub fn put_csock(mux: &Mux, csock: CsockId, far: Fd, generation: u32) -> Result<
     vault.put(Member::Csock(csock, generation), &[far])
 }
 
-/// Puts a new psock into the vault, if there is one.
-///
-/// # Errors
-/// See [`Vault::put`]; EMFILE and its like.
-pub fn put_psock(mux: &Mux, psock: PsockId, tcp: Fd, generation: u32, parser: &[u8]) -> Result<(), Errno> {
-    let Some(vault) = mux.vault() else { return Ok(()) };
-    let parser = write_parser(parser)?;
-    vault.put(Member::Psock(psock, generation), &[tcp, parser.fd()])
+/// What another process needs of a psock: its TCP socket, the connection if it has moved to shared memory, and the bytes of
+/// its parser.
+#[derive(Clone, Copy, Debug)]
+pub struct Passable<'a> {
+    /// A descriptor of the TCP socket.
+    pub tcp: Fd,
+    /// The connection, if it has moved.
+    pub moved: Option<&'a Counted<OpenFile>>,
+    /// The parser, as bytes.
+    pub parser: &'a [u8],
 }
 
-/// The same of a connection that has moved to shared memory.
+/// Puts a psock into the vault, if there is one.
 ///
 /// # Errors
-/// As [`put_psock`].
-pub fn put_moved(
-    mux: &Mux,
-    psock: PsockId,
-    (tcp, file): (Fd, &Counted<OpenFile>),
-    generation: u32,
-    parser: &[u8],
-) -> Result<(), Errno> {
+/// See [`Vault::put`] and, for a connection that has moved to shared memory, [`pack::lay`]; EMFILE and its like.
+pub fn put_psock(mux: &Mux, psock: PsockId, generation: u32, passable: Passable<'_>) -> Result<(), Errno> {
     let Some(vault) = mux.vault() else { return Ok(()) };
-    let parser = write_parser(parser)?;
-    pack::lay(tcp, file, |parcel| vault.put(Member::Psock(psock, generation), &[parcel, parser.fd()]))
+    let parser = write_parser(passable.parser)?;
+    let put = |tcp| vault.put(Member::Psock(psock, generation), &[tcp, parser.fd()]);
+    match passable.moved {
+        Some(file) => pack::lay(passable.tcp, file, put),
+        None => put(passable.tcp),
+    }
 }
 
 /// Takes a psock out of the vault, which this process still has if it ever had it.

@@ -3,9 +3,10 @@
 use super::csock::KcmSock;
 use super::entered::Entered;
 use super::lower;
+use super::members::{self, Passable};
 use super::mux::Mux;
 use super::stream::Stream;
-use super::{members, parser, registry};
+use super::{parser, registry};
 use crate::fdtable::{self, hint};
 use crate::log;
 use crate::process;
@@ -28,8 +29,7 @@ use std::sync::{Arc, Mutex};
 ///
 /// # Errors
 /// ENOENT when `tcp` is no socket; EBADF, EINVAL for the program; EOPNOTSUPP for any socket but TCP's, connected or
-/// connecting, and for a connection that has moved to shared memory when other processes than siblings may have the mux; EALREADY;
-/// ENFILE when the mux has as many as it may; ENOMEM.
+/// connecting; EALREADY; ENFILE when the mux has as many as it may; ENOMEM.
 pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     let (inode, kind) = call::inode(request.fd);
     if kind != libc::S_IFSOCK {
@@ -46,11 +46,6 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     // Let go of outside of the mux.
     let others;
     let mut entered = sock.mux.enter()?;
-    let has_moved = file.link().is_some();
-    if has_moved && sock.mux.header().passed.load(Ordering::Acquire) != 0 {
-        // Others may be no siblings, with which memory is shared.
-        return Err(Errno::EOPNOTSUPP);
-    }
     // Taken by who is in a mux, and so free in a forked child.
     let one_at_a_time = ATTACHING.lock().unwrap_or_else(|e| e.into_inner());
     others = registry::all();
@@ -69,15 +64,13 @@ pub fn attach(sock: &KcmSock, request: Attach) -> Result<usize, Errno> {
     let seen = if state == tcp::state::SYN_SENT { state.into() } else { seen() };
     entry.seen.store(seen, Ordering::Relaxed);
     let fd = process::adopt(fd);
-    if has_moved {
+    let moved = file.link().is_some().then_some(&file);
+    let kept = moved.map_or(Ok(()), |file| {
         file.sock.raise(flag::STAYS);
-    }
-    let usable = if has_moved {
-        let put = || members::put_moved(&sock.mux, psock, (fd, &file), generation, &loaded.1);
-        birth::kept(&file, fd).and_then(|()| put())
-    } else {
-        members::put_psock(&sock.mux, psock, fd, generation, &loaded.1)
-    };
+        birth::kept(file, fd)
+    });
+    let passable = Passable { tcp: fd, moved, parser: &loaded.1 };
+    let usable = kept.and_then(|()| members::put_psock(&sock.mux, psock, generation, passable));
     entry.posts.store(file.sock.posts.load(Ordering::Acquire), Ordering::Release);
     file.mux.store(sock.mux.number(), Release);
     entered.news.changed(file.clone());

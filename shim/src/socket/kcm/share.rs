@@ -13,12 +13,14 @@ use super::entered::Entered;
 use super::local::Ends;
 use super::members::{put_csock, put_psock};
 use super::mux::Mux;
+use super::stream::Stream;
 use super::vault::{Member, Vault};
 use super::{pump, registry};
 use crate::fdtable;
 use crate::log;
 use crate::process;
 use crate::socket::birth;
+use crate::socket::handover::next::Next;
 use preloop_kcm::Kind;
 use preloop_kcm::id::CsockId;
 use preloop_shm::mux::MuxMemory;
@@ -66,10 +68,18 @@ impl Name {
     }
 }
 
+/// Whether the mux of a KCM socket has connections that have moved to shared memory: of use only where the library is.
+pub fn has_moved(sock: &KcmSock) -> bool {
+    sock.mux.enter().is_ok_and(|entered| {
+        let mut psocks = entered.local.psocks().into_iter();
+        psocks.any(|(psock, _)| entered.local.stream(psock).and_then(Stream::moved).is_some())
+    })
+}
+
 /// Before a KCM socket goes to somebody who may not have its mux: whoever gets it finds everything.
 ///
 /// # Errors
-/// EMFILE and its like; ETOOMANYREFS; EOPNOTSUPP when a connection has moved to shared memory, which cannot be passed on.
+/// EMFILE and its like; ETOOMANYREFS; EOPNOTSUPP when a connection has moved whose memory this process cannot hand over.
 pub fn prepare(sock: &KcmSock) -> Result<(), Errno> {
     let mut entered = sock.mux.enter()?;
     prepare_mux(&mut entered)?;
@@ -78,9 +88,6 @@ pub fn prepare(sock: &KcmSock) -> Result<(), Errno> {
 
 /// Puts everything that is missing into a mux's vault, and opens its desk.
 fn prepare_mux(entered: &mut Entered<'_>) -> Result<(), Errno> {
-    if entered.local.any_moved() {
-        return Err(Errno::EOPNOTSUPP);
-    }
     let mux = entered.mux();
     mux.header().shared.store(1, Ordering::Release);
     mux.header().passed.store(1, Ordering::Release);
@@ -95,10 +102,10 @@ fn prepare_mux(entered: &mut Entered<'_>) -> Result<(), Errno> {
         }
     }
     for (psock, generation) in entered.local.psocks() {
-        if let Some((tcp, parser)) = entered.local.passable(psock)
+        if let Some(passable) = entered.local.passable(psock)
             && !there.contains(&Member::Psock(psock, generation))
         {
-            put_psock(&mux, psock, tcp, generation, parser)?;
+            put_psock(&mux, psock, generation, passable)?;
         }
     }
     if entered.local.desk().is_none() {
@@ -205,6 +212,45 @@ fn sock_of(mux: &Arc<Mux>, name: Name, fd: Fd) -> Option<Sock> {
     })
 }
 
+/// Before another program runs, in a child or in place of this one, that has the KCM sockets which are not close-on-exec: they
+/// can be joined there. `next` answers which one; asked only if there is a connection that has moved to shared memory, of
+/// which the library alone makes something. Without it such a mux stays here.
+pub fn hand_over(next: impl Fn() -> Next) -> Vec<Arc<Mux>> {
+    let mut muxes: Vec<Arc<Mux>> = Vec::new();
+    // The memory of a child that is not counted, and what is locked in it, may be its parent's, whom nobody would wake.
+    if process::is_uncounted() || !registry::any() {
+        return muxes;
+    }
+    let mut socks: Vec<Sock> = Vec::new();
+    fdtable::for_each_kcm(|fd, sock| {
+        if !call::closes_on_exec(fd) {
+            socks.push(sock);
+        }
+    });
+    for sock in socks {
+        let is_prepared = muxes.iter().any(|mux| Arc::ptr_eq(mux, &sock.mux));
+        if is_prepared || is_ready_for(&sock, &next) {
+            let is_named = give_name(&sock).is_ok();
+            if is_named && !is_prepared {
+                muxes.push(Arc::clone(&sock.mux));
+            }
+        }
+    }
+    muxes
+}
+
+/// Makes the mux of a socket ready for a program.
+fn is_ready_for(sock: &KcmSock, next: impl Fn() -> Next) -> bool {
+    if has_moved(sock) && !next().serves_kcm() {
+        return false;
+    }
+    let prepared = sock.mux.enter().and_then(|mut entered| prepare_mux(&mut entered));
+    if let Err(error) = prepared {
+        log::debug_kcm(format_args!("mux {}: cannot be handed over: {error}", sock.mux.number()));
+    }
+    prepared.is_ok()
+}
+
 /// Muxes whose memory and vault stay open for the next program, and the pump's rest.
 #[derive(Debug)]
 pub struct Staying {
@@ -226,38 +272,10 @@ impl Staying {
     }
 }
 
-/// Before a child is made that runs another program: KCM sockets which it will have can be joined there.
-pub fn before_spawn() -> Vec<Arc<Mux>> {
-    let mut muxes: Vec<Arc<Mux>> = Vec::new();
-    if !registry::any() {
-        return muxes;
-    }
-    let mut socks: Vec<Sock> = Vec::new();
-    fdtable::for_each_kcm(|fd, sock| {
-        if !call::closes_on_exec(fd) {
-            socks.push(sock);
-        }
-    });
-    for sock in socks {
-        let is_prepared = muxes.iter().any(|mux| Arc::ptr_eq(mux, &sock.mux));
-        if is_prepared || sock.mux.enter().and_then(|mut entered| prepare_mux(&mut entered)).is_ok() {
-            let is_named = give_name(&sock).is_ok();
-            if is_named && !is_prepared {
-                muxes.push(Arc::clone(&sock.mux));
-            }
-        }
-    }
-    muxes
-}
-
-/// Before another program takes this process over.
-pub fn before_exec() -> Staying {
-    if process::is_uncounted() {
-        // The memory, and what is locked in it, may be its parent's, whom nobody would wake.
-        return Staying { muxes: Vec::new(), _pump: None };
-    }
-    let muxes = before_spawn();
-    let staying = Staying { muxes, _pump: if registry::any() { pump::rest() } else { None } };
+/// Before another program takes this process over, with these muxes.
+pub fn before_exec(muxes: Vec<Arc<Mux>>) -> Staying {
+    let rests = registry::any() && !process::is_uncounted();
+    let staying = Staying { muxes, _pump: if rests { pump::rest() } else { None } };
     staying.set_close_on_exec(false);
     staying
 }

@@ -9,6 +9,7 @@ use crate::socket::file::OpenFile;
 use crate::socket::group;
 use crate::socket::handover::envelope::Envelope;
 use crate::socket::handover::letter;
+use crate::socket::kcm::csock::{KcmSock, Sock};
 use crate::socket::kcm::share;
 use crate::socket::link::Link;
 use crate::socket::users::{self, Place, Stake};
@@ -18,6 +19,7 @@ use preloop_sys::unix::{self, Inner};
 use preloop_sys::{Errno, Fd, call, cancel, errno, process as system};
 use preloop_uapi::decline::Decline;
 use preloop_uapi::sync::Ordering;
+use std::cell::LazyCell;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Parcels that this process is about to send. Changed by who keeps forks away.
@@ -38,19 +40,18 @@ enum Passing {
     Kernel,
     /// It has to go in a parcel.
     Moved(Counted<OpenFile>),
-    /// It cannot be passed.
-    Never,
+    /// The kernel does it, once the mux is ready: of which the receiver needs what has moved to shared memory.
+    Kcm(Sock),
 }
 
 /// A descriptor is about to be passed to another process, which may not know of shared memory: that pins a connection which
-/// has not moved to TCP. A KCM socket is made ready for whoever gets it.
+/// has not moved to TCP.
 fn look_at(fd: Fd) -> Passing {
     match fdtable::socket(fd) {
         None => Passing::Kernel,
         Some(Known::Tcp(file)) if clc::pin(&file, Decline::OPTION) => Passing::Kernel,
         Some(Known::Tcp(file)) => Passing::Moved(file),
-        Some(Known::Kcm(sock)) if share::prepare(&sock).is_ok() => Passing::Kernel,
-        Some(Known::Kcm(_)) => Passing::Never,
+        Some(Known::Kcm(sock)) => Passing::Kcm(sock),
     }
 }
 
@@ -77,24 +78,29 @@ struct Parcel {
 /// Packs what the message that is about to be sent on `via` has of connections that have moved.
 ///
 /// # Errors
-/// EOPNOTSUPP when who receives it could not go on with them; ETOOMANYREFS when there are no descriptors left for that, or
-/// too many under way.
+/// EOPNOTSUPP when who receives it could not go on with them, or a mux cannot be made ready; ETOOMANYREFS when there are no
+/// descriptors left for that, or too many under way.
 pub fn pack(via: Fd, fds: impl Iterator<Item = Fd>) -> Result<Parcels, Errno> {
     let mut parcels = Parcels::default();
+    let goes = LazyCell::new(|| may_go(via));
     for fd in fds {
-        let file = match look_at(fd) {
-            Passing::Kernel => continue,
-            Passing::Never => return Err(Errno::EOPNOTSUPP),
-            Passing::Moved(file) => file,
-        };
-        let checked = if parcels.is_empty() { may_go(via) } else { Ok(()) };
-        match checked.and_then(|()| Parcel::pack(fd, file)) {
-            Ok(parcel) => parcels.0.push(parcel),
-            Err((error, why)) => {
-                log::debug(format_args!("descriptor {fd} has moved to shared memory, and is not passed: {via} {why}"));
-                parcels.undo();
-                return Err(error);
+        let packed = match look_at(fd) {
+            Passing::Kernel => Ok(()),
+            Passing::Kcm(sock) => prepare(&sock, || *goes).inspect_err(|(_, why)| {
+                log::debug_kcm(format_args!("descriptor {fd} is of a mux that cannot be passed on: {via} {why}"));
+            }),
+            Passing::Moved(file) => {
+                let packed = goes.and_then(|()| Parcel::pack(fd, file)).map(|parcel| parcels.0.push(parcel));
+                packed.inspect_err(|(_, why)| {
+                    log::debug(format_args!(
+                        "descriptor {fd} has moved to shared memory, and is not passed: {via} {why}"
+                    ));
+                })
             }
+        };
+        if let Err((error, _)) = packed {
+            parcels.undo();
+            return Err(error);
         }
     }
     Ok(parcels)
@@ -112,6 +118,17 @@ fn may_go(via: Fd) -> Result<(), Refusal> {
         receiver::check(via)
     };
     why.map_err(|why| (Errno::EOPNOTSUPP, why))
+}
+
+/// Makes a KCM socket ready for whoever gets it.
+fn prepare(sock: &KcmSock, goes: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
+    if share::has_moved(sock) {
+        goes()?;
+    }
+    share::prepare(sock).map_err(|error| match error {
+        Errno::ETOOMANYREFS => (error, "would take more descriptors than may be under way"),
+        _ => (Errno::EOPNOTSUPP, "would get it without its mux"),
+    })
 }
 
 /// A parcel with a connection, for which it counts from now on.
