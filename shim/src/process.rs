@@ -17,8 +17,11 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 pub static ARENA: Arena = Arena::new();
 static PID: AtomicU32 = AtomicU32::new(0);
 static CONFINED: AtomicBool = AtomicBool::new(false);
-static FILTERED: AtomicBool = AtomicBool::new(false);
+/// Calls by which it came to filter its system calls, and one that may be on its way.
+static FILTERS: AtomicU32 = AtomicU32::new(0);
 static COPIED: AtomicBool = AtomicBool::new(false);
+/// Children that may run in this memory.
+static BORROWERS: AtomicU32 = AtomicU32::new(0);
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 static DIAG: AtomicI32 = AtomicI32::new(-1);
 static RINGER: AtomicI32 = AtomicI32::new(-1);
@@ -41,22 +44,28 @@ pub fn start() {
 /// The process filters its system calls from now on (seccomp(2)), or forbids itself descriptors: the library makes no calls
 /// of its own for connections that have not moved, since the filter may kill who makes a call that it does not expect.
 pub fn is_confined() -> bool {
-    CONFINED.load(Ordering::Relaxed)
+    CONFINED.load(Ordering::Relaxed) || is_filtered()
 }
 
-/// The process filters its system calls from now on: see [`is_confined`]. A child that borrows the memory of its parent
-/// does not speak for that.
-pub fn filters() {
+/// Runs a call after which the process filters its system calls, unless it fails: see [`is_confined`]. A child that borrows
+/// the memory of its parent does not speak for that.
+pub fn filters<R: From<i8> + PartialEq>(call: impl FnOnce() -> R) -> R {
     if is_uncounted() && !COPIED.load(Ordering::Relaxed) {
-        return;
+        return call();
     }
-    FILTERED.store(true, Ordering::Relaxed);
-    confine();
+    let again = is_confined();
+    FILTERS.fetch_add(1, Ordering::Relaxed);
+    keep_to_tcp(again);
+    let answer = call();
+    if answer == (-1).into() {
+        FILTERS.fetch_sub(1, Ordering::Relaxed);
+    }
+    answer
 }
 
 /// Whether it does.
 pub fn is_filtered() -> bool {
-    FILTERED.load(Ordering::Relaxed)
+    FILTERS.load(Ordering::Relaxed) > 0
 }
 
 /// Whether io_uring may be set up. Its operations pass the library by, so that usually it answers as on a kernel without
@@ -72,7 +81,12 @@ pub fn lets_io_uring() -> bool {
 /// See [`is_confined`]. What has not moved stays on TCP, so that no call on it needs more than the kernel's own; for what
 /// has, the sockets that one thread needs to sleep and to ring are made now. Answers whether any has.
 pub fn confine() -> bool {
-    let again = CONFINED.swap(true, Ordering::Relaxed);
+    let again = is_confined();
+    CONFINED.store(true, Ordering::Relaxed);
+    keep_to_tcp(again)
+}
+
+fn keep_to_tcp(again: bool) -> bool {
     if fork::is_inside() {
         return false;
     }
@@ -97,6 +111,7 @@ pub fn renew() {
     ARENA.leave();
     PID.store(pid, Ordering::Relaxed);
     COPIED.store(false, Ordering::Relaxed);
+    BORROWERS.store(0, Ordering::Relaxed);
 }
 
 /// A slot of this process's own arena, whose memory comes with the first one: most processes have no TCP socket. One that
@@ -121,10 +136,22 @@ pub fn pid() -> u32 {
 }
 
 /// Whether this is a child that no hook saw being made (by clone(2), or inside the C library): it has a copy of the
-/// library's memory, but does not count among the holders of the sockets, and must not act as if it did. One that filters its
-/// calls is not asked for its number any more: not even getpid(2) is sure to be let through.
+/// library's memory, or borrows it, but does not count among the holders of the sockets, and must not act as if it did.
 pub fn is_uncounted() -> bool {
-    COPIED.load(Ordering::Relaxed) || !is_filtered() && process::pid() != pid()
+    // Not even getpid(2) is sure to be let through by a filter: there it is asked only where the answer may differ.
+    let may_be = !is_filtered() || BORROWERS.load(Ordering::Relaxed) > 0;
+    COPIED.load(Ordering::Relaxed) || may_be && process::pid() != pid()
+}
+
+/// Runs a call that makes a child which runs in this very memory, and comes back in it, perhaps. If it `waits` the child has
+/// left the memory when it is back here.
+pub fn lends<R: From<i8> + PartialEq>(waits: bool, call: impl FnOnce() -> R) -> R {
+    BORROWERS.fetch_add(1, Ordering::Relaxed);
+    let child = call();
+    if child == (-1).into() || waits && child != 0.into() {
+        BORROWERS.fetch_sub(1, Ordering::Relaxed);
+    }
+    child
 }
 
 /// This memory is the copy that such a child has.

@@ -2,8 +2,9 @@
 #include "facts.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sys/prctl.h>
+#include <sched.h>
 #include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -131,8 +132,27 @@ static void little_memory(void)
     fact("little memory: read", "%s", text(recv(fd, room, 8, 0), room));
 }
 
+/* A program that asks what the kernel knows of filters, as Chromium and QEMU do, sets none. */
+static void asked(void)
+{
+    unsigned action = SECCOMP_RET_ERRNO;
+    fact("asked: prctl", "%s", r(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL)));
+    fact("asked: seccomp", "%s", r(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, NULL)));
+    fact("asked: action", "%s", r(syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action)));
+    int fd = moved();
+    send(fd, "hello", 5, 0);
+    fact("asked: read", "%s", peer_wait_read(fd, 64));
+}
+
+static int closes(void *connection)
+{
+    close(*(int *)connection);
+    _exit(0);
+}
+
 static void filtered(void)
 {
+    static _Alignas(64) char stack[1 << 16];
     struct sock_filter allow[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
     struct sock_fprog program = {1, allow};
     int early = moved(), fd = fresh();
@@ -146,6 +166,9 @@ static void filtered(void)
     later(50);
     peer_send(early, "x");
     fact("filtered: a read that waits", "%s", text(recv(early, room, 8, 0), room));
+    int status, child = clone(closes, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &early);
+    fact("filtered: a child in its memory", "%d", waitpid(child, &status, 0) == child && status == 0);
+    exchange(early, 20);
 }
 
 /* A child that serves a connection which its parent holds too, and may make no socket: sshd's. */
@@ -253,6 +276,7 @@ void subject(void)
     in_child(forbidden);
     in_child(plenty);
     in_child(little_memory);
+    in_child(asked);
     in_child(filtered);
     in_child(confined);
     in_child(strict);

@@ -1,5 +1,6 @@
 //! Children that cannot be counted (see [`uncounted`]): what the C library runs for system(3) and its like, `_Fork`, clone(2).
 
+use crate::process;
 use crate::socket::uncounted::{self, Gets};
 use core::ffi::{c_char, c_int, c_void};
 use libc::pid_t;
@@ -19,10 +20,16 @@ fn gets(flags: u64) -> Gets {
     }
 }
 
+/// Makes a child with these flags, which has its own copy of the memory or this very one.
+fn made<R: From<i8> + PartialEq>(flags: u64, call: impl FnOnce() -> R) -> R {
+    let has = |flag: c_int| flags & flag as u64 != 0;
+    uncounted::before(gets(flags));
+    if has(libc::CLONE_VM) && !has(libc::CLONE_THREAD) { process::lends(has(libc::CLONE_VFORK), call) } else { call() }
+}
+
 /// Makes a child by a call that comes back in it, too.
 pub fn cloned<R: From<i8> + PartialEq>(flags: u64, call: impl FnOnce() -> R) -> R {
-    uncounted::before(gets(flags));
-    let child = call();
+    let child = made(flags, call);
     if child == 0.into() && flags & libc::CLONE_VM as u64 == 0 {
         uncounted::in_copy();
     }
@@ -75,16 +82,15 @@ pub unsafe extern "C" fn clone(
     tls: *mut c_void,
     child: *mut pid_t,
 ) -> c_int {
-    uncounted::before(gets(flags as u64));
     let (Some(first), true) = (start, flags & libc::CLONE_VM == 0) else {
         // SAFETY: the program's own call.
-        return unsafe { real::clone(start, stack, flags, argument, parent, tls, child) };
+        return made(flags as u64, || unsafe { real::clone(start, stack, flags, argument, parent, tls, child) });
     };
     // The child has a copy of this frame.
     let beginning = Beginning { start: first, argument };
     let beginning = (&raw const beginning).cast_mut().cast();
     // SAFETY: the program's own call, but for where the child begins.
-    unsafe { real::clone(Some(begin), stack, flags, beginning, parent, tls, child) }
+    made(flags as u64, || unsafe { real::clone(Some(begin), stack, flags, beginning, parent, tls, child) })
 }
 
 /// system(3).

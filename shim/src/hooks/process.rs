@@ -113,15 +113,17 @@ pub unsafe extern "C" fn _Exit(status: c_int) -> ! {
     unsafe { _exit(status) }
 }
 
-/// prctl(2): a process that begins to filter its system calls keeps its connections where they are.
+/// prctl(2): a process that begins to filter its system calls keeps its connections where they are. One that asks whether the
+/// kernel knows of filters gives none, and goes on as before.
 ///
 /// # Safety
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int {
-    if option == libc::PR_SET_SECCOMP {
-        process::filters();
-    }
+    const STRICT: c_ulong = libc::SECCOMP_MODE_STRICT as c_ulong;
+    const FILTER: c_ulong = libc::SECCOMP_MODE_FILTER as c_ulong;
     // SAFETY: the program's own call.
-    unsafe { real::prctl(option, a, b, c, d) }
+    let call = || unsafe { real::prctl(option, a, b, c, d) };
+    let filters = option == libc::PR_SET_SECCOMP && (a == STRICT || a == FILTER && b != 0);
+    if filters { process::filters(call) } else { call() }
 }

@@ -14,6 +14,18 @@ macro_rules! hook {
     };
 }
 
+/// Whether seccomp(2) with these arguments makes the process filter its system calls. Programs that ask what the kernel knows
+/// give no filter.
+fn filters(operation: c_ulong, flags: c_ulong, argument: c_ulong) -> bool {
+    const STRICT: c_ulong = libc::SECCOMP_SET_MODE_STRICT as c_ulong;
+    const FILTER: c_ulong = libc::SECCOMP_SET_MODE_FILTER as c_ulong;
+    match operation {
+        STRICT => flags == 0 && argument == 0,
+        FILTER => argument != 0,
+        _ => false,
+    }
+}
+
 /// syscall(2). Six arguments are taken whatever the call needs: the calling conventions of Linux pass them in registers,
 /// or in a place of the caller's that can be read.
 ///
@@ -81,6 +93,11 @@ pub unsafe extern "C" fn syscall(
         libc::SYS_ppoll => hook!(event::ppoll(a as *mut _, b as libc::nfds_t, c as *const _, d as *const _)),
         libc::SYS_setrlimit => hook!(limit::setrlimit(a as c_uint, b as *const _)),
         libc::SYS_prlimit64 => hook!(limit::prlimit(a as c_int, b as c_uint, c as *const _, d as *mut _)),
+        libc::SYS_prctl => hook!(process::prctl(a as c_int, b as c_ulong, c as c_ulong, d as c_ulong, e as c_ulong)),
+        libc::SYS_seccomp if filters(a, b, c) => {
+            // SAFETY: the program's own call.
+            this_process::filters(|| unsafe { real::syscall(number, a, b, c, d, e, f) })
+        }
         libc::SYS_clone if process::is_fork(a, b) => {
             // SAFETY: the program's own call.
             process::forked(|| unsafe { real::syscall(number, a, b, c, d, e, f) as c_int }).into()
@@ -111,13 +128,9 @@ pub unsafe extern "C" fn syscall(
         #[cfg(target_arch = "x86_64")]
         libc::SYS_epoll_wait => hook!(event::epoll_wait(a as c_int, b as *mut _, c as c_int, d as c_int)),
         _ => {
-            match number {
-                libc::SYS_seccomp => this_process::filters(),
-                libc::SYS_io_uring_setup if !this_process::lets_io_uring() => {
-                    errno::set(Errno::ENOSYS);
-                    return -1;
-                }
-                _ => {}
+            if number == libc::SYS_io_uring_setup && !this_process::lets_io_uring() {
+                errno::set(Errno::ENOSYS);
+                return -1;
             }
             // SAFETY: the program's own call.
             unsafe { real::syscall(number, a, b, c, d, e, f) }
