@@ -82,6 +82,7 @@ const char *message_flags(unsigned flags); /* "EOR|TRUNC" */
 
 /* Time. Nothing is expected within `quiet` milliseconds that has not happened by then. */
 enum { quiet = 120 };
+int others_run(void);                      /* whether threads of this process have work to do still */
 void settle(void);                         /* lets everything that was begun come to its end */
 long milliseconds(void);
 

@@ -105,6 +105,7 @@ static void stalled(void)
         fact(text("%s with SO_SNDTIMEO", type), "%s", result(send(s.k, "x", 1, MSG_EOR)));
         fcntl(s.k, F_SETFL, O_RDWR | O_NONBLOCK);
         epoll_ctl(set, EPOLL_CTL_ADD, s.k, &event);
+        settle();
         epoll_wait(set, &event, 1, quiet);
         fact(text("%s edge before", type), "%d", epoll_wait(set, &event, 1, quiet));
         fact(text("%s peer", type), "%s", flood(s.tcp.peer));

@@ -164,7 +164,8 @@ void send_message(int tcp_fd, char letter, size_t payload)
 static void await(int fd)
 {
     struct pollfd one = {.fd = fd, .events = POLLIN};
-    poll(&one, 1, quiet);
+    for (int tries = 0; poll(&one, 1, quiet) == 0 && others_run() && tries < 10; tries++)
+        ;
 }
 
 const char *receive(int fd, size_t space, int flags)
