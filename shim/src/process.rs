@@ -8,7 +8,7 @@ use crate::socket::sock::phase;
 use crate::socket::{bell, clc, handover, kcm, users};
 use preloop_shm::arena::{Arena, Slot};
 use preloop_sys::unix::Inner;
-use preloop_sys::{Errno, Fd, diag, process, real, unix};
+use preloop_sys::{Errno, Fd, call, diag, process, real, unix};
 use preloop_uapi::decline::Decline;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -223,6 +223,15 @@ pub fn hold<R>(during: impl FnOnce() -> R) -> R {
 pub fn find_end(local: core::net::SocketAddr, peer: core::net::SocketAddr) -> Option<diag::End> {
     let _held = one_question();
     diag::find(once(&DIAG, diag::open)?, local, peer)
+}
+
+/// Whether nobody holds the other end of a connection any more: the kernel is still closing it, or has. Not where the kernel
+/// does not say, and not in another network namespace than the connection's, where it may know of others with these addresses.
+pub fn is_end_left(fd: Fd, own: core::net::SocketAddr, other: core::net::SocketAddr) -> bool {
+    let _held = one_question();
+    let Some(socket) = once(&DIAG, diag::open) else { return false };
+    let is_here = || diag::find(socket, own, other).is_some_and(|end| call::cookie(fd) == Ok(end.cookie));
+    diag::is_left(socket, other, own) && is_here()
 }
 
 /// The socket to ring bells from. Siblings share it after fork: it holds nothing.

@@ -30,6 +30,7 @@ macro_rules! tests {
 tests! {
     scribbled_cursors, scribbled_waiters, scribbled_everything, a_bell_that_is_full, bells_that_nobody_empties,
     an_offset_that_lies_behind, back_and_forth, a_server_that_scribbles,
+    ends_stuck_before_the_move, ends_stuck_afterwards, ends_of_the_last_holder,
     squatted_mailbox, offer_by_another_user, full_mailbox, nonsense_in_the_environment, no_descriptors, no_memory,
     no_file_size,
 }
@@ -140,6 +141,43 @@ fn a_server_that_scribbles() -> Result<()> {
         let client = client.finish()?;
         ensure!(client.status.code().is_some(), "{area}, seed {seed}: {client:?}");
     }
+    Ok(())
+}
+
+fn ends_stuck_before_the_move() -> Result<()> {
+    WAITS.iter().try_for_each(|how| stuck(how, "early"))
+}
+
+fn ends_stuck_afterwards() -> Result<()> {
+    WAITS.iter().try_for_each(|how| stuck(how, "late"))
+}
+
+fn ends_of_the_last_holder() -> Result<()> {
+    stuck("send", "shared")?;
+    stuck("edge", "shared")
+}
+
+/// How a program waits until it can send more.
+const WAITS: [&str; 5] = ["send", "poll", "select", "level", "edge"];
+
+/// A peer is killed of which TCP cannot tell: its FIN stands behind bytes that nobody takes. Whoever waits for room hears
+/// of it.
+fn stuck(how: &str, when: &str) -> Result<()> {
+    let scene = Scene::new(World::Both, LIMIT)?;
+    let port = ports::free()?;
+    let arguments = format!("survive {port} {how}");
+    let mut survivor = script(scene.server("env"), "stuck.py")?.line(&arguments).piped().listen(port)?;
+    let mut victim = script(scene.client("env"), "stuck.py")?.line(&format!("die {port} {when}")).start()?;
+    victim.wait_for_line("stuck")?;
+    survivor.input(b"fill it\n")?;
+    // Until it waits for room.
+    std::thread::sleep(Duration::from_millis(300));
+    ensure!(!survivor.stdout().contains("gone:"), "it heard of an end before there was one: {}", survivor.output());
+    let victim = victim.signal(Signal::KILL)?;
+    ensure!(victim.stderr.contains(MOVED), "{victim:?}");
+    survivor.wait_for_line("gone:").with_context(|| format!("{how}, {when}"))?;
+    let survivor = survivor.success()?;
+    ensure!(survivor.stderr.contains(MOVED), "{survivor:?}");
     Ok(())
 }
 

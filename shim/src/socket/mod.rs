@@ -19,6 +19,7 @@ pub mod rx;
 pub mod select;
 pub mod sock;
 pub mod spare;
+pub mod stuck;
 pub mod transfer;
 pub mod tx;
 pub mod uncounted;

@@ -7,6 +7,7 @@ use crate::socket::kcm::{lower, registry};
 use crate::socket::link::Link;
 use crate::socket::rx;
 use crate::socket::sock::{flag, phase};
+use crate::socket::stuck;
 use crate::socket::tx;
 use crate::socket::wait::{self, Deadline, Sleeper};
 use preloop_shm::counted::Counted;
@@ -35,11 +36,16 @@ pub struct View {
     pub kernel_out: bool,
     /// The kernel need not be asked for the end of the stream: it is known.
     pub end_known: bool,
+    /// Bytes that come to the kernel's socket are none of the stream's; see [`stuck::drop_strays`].
+    pub strays: bool,
+    /// The end may not come, and has to be looked for; see [`stuck`].
+    pub may_miss_end: bool,
 }
 
 impl View {
     /// A socket that is the kernel's alone.
-    pub const KERNEL: Self = Self { bits: 0, kernel_in: true, kernel_out: true, end_known: false };
+    pub const KERNEL: Self =
+        Self { bits: 0, kernel_in: true, kernel_out: true, end_known: false, strays: false, may_miss_end: false };
 
     /// Which bits to ask the kernel for when the program asked for `wanted`. A direction in the ring is left out: T is
     /// always writable, and after its FIN always readable. FIN is asked for until it came, and then no more.
@@ -48,7 +54,7 @@ impl View {
         if self.kernel_in {
             ask |= wanted & (IN | RDHUP);
         } else if !self.end_known {
-            ask |= RDHUP;
+            ask |= RDHUP | if self.strays { libc::POLLIN as u32 } else { 0 };
         }
         if self.kernel_out {
             ask |= wanted & OUT;
@@ -101,6 +107,7 @@ pub fn look_at_moved(file: &OpenFile, link: &Link) -> View {
         }
         Some(readable) => {
             ended = readable.ended;
+            view.strays = stuck::are_strays(file, link);
             // It may have been learned just now; what it means is among the bits.
             view.end_known |= ended && sock.has(flag::FIN);
             view.bits |= if readable.now { IN } else { 0 } | if ended { RDHUP } else { 0 } | readable.reset;
@@ -110,6 +117,9 @@ pub fn look_at_moved(file: &OpenFile, link: &Link) -> View {
         view.kernel_out = true;
     } else if tx::is_writable(file, link) {
         view.bits |= OUT;
+    } else if view.kernel_in && !view.end_known {
+        wait::look_at_kernel(file, file.fd());
+        view.may_miss_end = true;
     }
     if ended && sock.has(flag::TX_SHUT) {
         view.bits |= libc::POLLHUP as u32;
@@ -133,6 +143,8 @@ struct Polled<'a> {
     has_strangers: bool,
     /// This call has slept: bytes of attached sockets, which are KCM's, are no reason to return.
     has_slept: bool,
+    /// The end of some connection may not come.
+    may_miss_end: bool,
     /// What the kernel is asked, the bell last.
     kernel: Vec<libc::pollfd>,
 }
@@ -196,7 +208,7 @@ pub fn poll(
     }
     let mut kernel = fds.to_vec();
     kernel.push(libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 });
-    Some(Polled { fds, ours, has_strangers, has_slept: false, kernel }.run(deadline, mask))
+    Some(Polled { fds, ours, has_strangers, has_slept: false, may_miss_end: false, kernel }.run(deadline, mask))
 }
 
 impl Polled<'_> {
@@ -251,6 +263,7 @@ impl Polled<'_> {
     /// Looks at every connection; `true` when one has something to report already.
     fn look(&mut self) -> bool {
         let mut any = false;
+        self.may_miss_end = false;
         for (index, file) in &self.ours {
             let entry = &mut self.fds[*index];
             let view = look(file);
@@ -260,6 +273,7 @@ impl Polled<'_> {
             if let Some(kept) = kept(file, entry.fd) {
                 asked.fd = kept;
             }
+            self.may_miss_end |= view.may_miss_end;
             let report = view.report(wanted, 0);
             let is_quiet = self.has_slept && file.is_attached() && report & ALWAYS == 0;
             any |= report != 0 && !is_quiet;
@@ -310,6 +324,7 @@ impl Polled<'_> {
             bell.fd = sleeper.bell();
         }
         let until = if self.look() { Some(0) } else { sleeper.until(deadline) };
+        let until = if self.may_miss_end { stuck::by_next_look(until) } else { until };
         let start = clock::now();
         let mut sleeper = Some(sleeper);
         let ours: Vec<_> = self.ours.iter().map(|(_, file)| file.clone()).collect();

@@ -147,6 +147,8 @@ pub struct Sock {
     pub unlisted: AtomicU32,
     /// When the kernel's socket was last looked at, in nanoseconds of the monotonic clock.
     pub looked_at: AtomicU64,
+    /// When a peer whose end may be stuck was last looked for; see [`crate::socket::stuck`].
+    pub sought_at: AtomicU64,
     /// The error that KCM posted on it and that no call has told yet, or 0; see [`crate::socket::kcm::lower`].
     pub posted: AtomicU32,
     /// How often KCM posted one.

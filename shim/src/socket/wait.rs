@@ -11,6 +11,7 @@ use crate::socket::file::{OpenFile, Watcher};
 use crate::socket::kcm::lower;
 use crate::socket::link::Link;
 use crate::socket::sock::flag;
+use crate::socket::stuck;
 use preloop_shm::counted::Counted;
 use preloop_sys::{Errno, Fd, call, clock, event, sleep};
 use preloop_uapi::sync::Ordering;
@@ -203,6 +204,9 @@ pub fn sleep(
     }
     let start = clock::now();
     let (bell, until) = (sleeper.bell(), sleeper.until(deadline));
+    // Bytes on T that nobody here waits for may keep the end behind them from coming.
+    let may_miss_end = events & (libc::POLLIN | libc::POLLRDHUP) == libc::POLLRDHUP;
+    let until = if may_miss_end { stuck::by_next_look(until) } else { until };
     let mut sleeper = Some(sleeper);
     let mut leave = |rang| {
         if let Some(sleeper) = sleeper.take() {
@@ -252,7 +256,7 @@ fn interrupted(errno: Errno, deadline: Deadline, restartable: bool) -> Result<i1
     if errno == Errno::EINTR && restarts() { Ok(0) } else { Err(errno) }
 }
 
-/// Remembers what the kernel said of the TCP socket.
+/// Remembers what the kernel said of the TCP socket. Bytes where none should be are dropped: if it told of any, without the rx lock.
 pub fn note(file: &OpenFile, events: i16) {
     let mut flags = 0;
     if events & (libc::POLLRDHUP | libc::POLLHUP) != 0 {
@@ -263,6 +267,8 @@ pub fn note(file: &OpenFile, events: i16) {
     }
     if flags != 0 {
         file.sock.raise(flags);
+    } else if events & libc::POLLIN != 0 {
+        stuck::drop_strays(file);
     }
 }
 
@@ -278,4 +284,15 @@ pub fn look_at_kernel(file: &OpenFile, fd: Fd) {
     }
     file.sock.looked_at.store(now, Ordering::Relaxed);
     note(file, event::poll_now(fd, libc::POLLRDHUP));
+    stuck::look(file, fd);
+}
+
+/// What a sleeper has the kernel tell of the TCP socket of a connection of which it waits for what comes through a ring: its
+/// end, and, where the stream has left it, bytes.
+pub fn of_end(file: &OpenFile, link: &Link) -> i16 {
+    match file.sock.has(flag::FIN) {
+        true => 0,
+        false if stuck::are_strays(file, link) => libc::POLLRDHUP | libc::POLLIN,
+        false => libc::POLLRDHUP,
+    }
 }

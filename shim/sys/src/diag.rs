@@ -8,8 +8,10 @@ use syscalls::{Sysno, syscall};
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NETLINK_SOCK_DIAG: i32 = 4;
 const NLM_F_REQUEST: u16 = 1;
+const NLMSG_ERROR: u16 = 2;
 const NLMSG_HEADER: usize = 16;
 const REQUEST: usize = NLMSG_HEADER + 56;
+const BODY: usize = 72;
 
 /// One end of a TCP connection, as the kernel sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,25 +63,55 @@ fn request(local: SocketAddr, peer: SocketAddr) -> [u8; REQUEST] {
 
 /// Asks for the socket that is connected from `local` to `peer`; `None` when this network namespace has none.
 pub fn find(socket: Fd, local: SocketAddr, peer: SocketAddr) -> Option<End> {
+    ask(socket, local, peer).ok()?.map(|body| body.end())
+}
+
+/// Whether no process holds that socket any more, or there is none. Not where the kernel does not say.
+pub fn is_left(socket: Fd, local: SocketAddr, peer: SocketAddr) -> bool {
+    match ask(socket, local, peer) {
+        Ok(Some(body)) => body.inode() == 0,
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+fn ask(socket: Fd, local: SocketAddr, peer: SocketAddr) -> Result<Option<Body>, Errno> {
     let unmap = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
     let (local, peer) = (unmap(local), unmap(peer));
     let message = request(local, peer);
-    call::send(socket, &message, libc::MSG_DONTWAIT).ok()?;
+    call::send(socket, &message, libc::MSG_DONTWAIT)?;
     let mut answer = [0u8; 512];
-    let got = call::recv(socket, &mut answer, libc::MSG_DONTWAIT).ok()?;
+    let got = call::recv(socket, &mut answer, libc::MSG_DONTWAIT)?;
     parse(&answer[..got], local, peer)
 }
 
 /// `struct inet_diag_msg`: family, state, timer, retrans, id (48 bytes), expires, rqueue, wqueue, uid, inode.
-fn parse(answer: &[u8], local: SocketAddr, peer: SocketAddr) -> Option<End> {
-    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
-    let body = answer.get(NLMSG_HEADER..NLMSG_HEADER + 72)?;
-    if kind != SOCK_DIAG_BY_FAMILY
-        || body[4..6] != local.port().to_be_bytes()
-        || body[6..8] != peer.port().to_be_bytes()
-    {
-        return None;
+struct Body([u8; BODY]);
+
+impl Body {
+    fn word(&self, at: usize) -> u32 {
+        let body = &self.0;
+        u32::from_ne_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]])
     }
-    let word = |at: usize| u32::from_ne_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]]);
-    Some(End { state: body[1], uid: word(64), cookie: u64::from(word(44)) | u64::from(word(48)) << 32 })
+
+    fn end(&self) -> End {
+        let cookie = u64::from(self.word(44)) | u64::from(self.word(48)) << 32;
+        End { state: self.0[1], uid: self.word(64), cookie }
+    }
+
+    /// Of the file that the socket is; none once it was closed.
+    fn inode(&self) -> u32 {
+        self.word(68)
+    }
+}
+
+fn parse(answer: &[u8], local: SocketAddr, peer: SocketAddr) -> Result<Option<Body>, Errno> {
+    let bytes = |from: usize, to: usize| answer.get(from..to).ok_or(Errno::EPROTO);
+    let kind = u16::from_ne_bytes([bytes(4, 5)?[0], bytes(5, 6)?[0]]);
+    if kind == NLMSG_ERROR && *bytes(NLMSG_HEADER, NLMSG_HEADER + 4)? == (-libc::ENOENT).to_ne_bytes() {
+        return Ok(None);
+    }
+    let body: [u8; BODY] = bytes(NLMSG_HEADER, NLMSG_HEADER + BODY)?.try_into().map_err(|_| Errno::EPROTO)?;
+    let is_asked_for = body[4..6] == local.port().to_be_bytes() && body[6..8] == peer.port().to_be_bytes();
+    if kind == SOCK_DIAG_BY_FAMILY && is_asked_for { Ok(Some(Body(body))) } else { Err(Errno::EPROTO) }
 }

@@ -104,7 +104,8 @@ fn age(sock: &Sock) -> u64 {
     clock::now().saturating_sub(sock.began_at.load(Ordering::Relaxed))
 }
 
-fn addresses(fd: Fd) -> Option<(core::net::SocketAddr, core::net::SocketAddr)> {
+/// Both ends of a connection: this one, and the peer's.
+pub fn addresses(fd: Fd) -> Option<(core::net::SocketAddr, core::net::SocketAddr)> {
     Some((addr::local(fd)?, addr::peer(fd)?))
 }
 

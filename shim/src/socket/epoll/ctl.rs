@@ -216,6 +216,11 @@ pub fn ask_anew(file: &OpenFile) {
     }
 }
 
+/// The end of a connection may not come: the sets that have it look for it.
+pub fn seek_end(file: &OpenFile) {
+    entries_of(file).for_each(|(set, id)| set.seek_end(id));
+}
+
 /// A connection was left to the kernel, and the library is to have a say in its readiness from now on: so it takes over what
 /// is registered in the program's sets under its descriptors.
 pub fn take_over(file: &Counted<OpenFile>, fds: &[Fd]) {

@@ -35,6 +35,8 @@ pub(super) struct Entry {
     pub(super) parked: bool,
     /// Is in `State::ready`, and to be looked at.
     pub(super) listed: bool,
+    /// Is in `State::may_miss_end`.
+    pub(super) is_sought: bool,
     /// What the program was told of the stream's end since it last asked: an edge that comes once.
     pub(super) told: u32,
     /// How far the ring was filled when the program was last told of TCP's last bytes.
@@ -63,6 +65,7 @@ impl Entry {
             disarmed: false,
             parked: false,
             listed: false,
+            is_sought: false,
             told: 0,
             behind: 0,
             reported: (0, 0),
@@ -72,6 +75,11 @@ impl Entry {
 
     pub(super) fn key(&self) -> (Fd, usize) {
         key(self.fd, &self.file)
+    }
+
+    /// Whether its end may not come, which was not known.
+    pub(super) fn is_newly_sought(&mut self, view: View) -> bool {
+        view.may_miss_end && !core::mem::replace(&mut self.is_sought, true)
     }
 
     pub(super) fn is_edge(&self) -> bool {
@@ -90,10 +98,10 @@ impl Entry {
     /// every request would make two system calls for a registration that, in the ring, only tells of the end. It ends
     /// with its descriptor, which must therefore be the only one.
     pub(super) fn may_park(&self) -> bool {
-        const TELLS: u32 = IN | OUT;
-        self.asked & TELLS == 0
+        self.asked & OUT == 0
             && !self.is_exclusive()
             && self.file.sock.phase() == phase::SMC
+            && (self.asked & IN == 0 || self.file.sock.rx_in_ring())
             && self.file.descriptors.load(Ordering::Acquire) == 1
     }
 

@@ -3,6 +3,7 @@
 use super::{Set, State, tagged, untag};
 use crate::socket::poll::{ALWAYS, IN, RDHUP, View, look};
 use crate::socket::sock::phase;
+use crate::socket::stuck;
 use crate::socket::wait::{self as waiting, Deadline};
 use libc::epoll_event;
 use preloop_sys::sleep::{self, SignalMask};
@@ -75,6 +76,17 @@ impl Set {
         }
     }
 
+    /// The end of an entry may not come while threads sleep in the set, who have not looked at it lately.
+    pub(super) fn seek_end(&self, id: u64) {
+        let mut state = self.state();
+        let State { entries, may_miss_end, .. } = &mut *state;
+        if let Some(entry) = entries.get_mut(&id).filter(|entry| !entry.is_sought) {
+            entry.is_sought = true;
+            may_miss_end.push(id);
+            state.wake_others();
+        }
+    }
+
     fn spin(&self, peer_cpu: u32, deadline: Deadline) -> bool {
         // The lock is taken anew for each glance: another thread's epoll_ctl must not wait for this spin.
         let news = || self.state.try_lock().is_ok_and(|state| state.any_news());
@@ -90,6 +102,8 @@ impl Set {
             Some(0)
         } else if state.deaf {
             waiting::sooner(deadline)
+        } else if !state.may_miss_end.is_empty() {
+            Some(deadline.map_or(state.look_at, |deadline| deadline.min(state.look_at)))
         } else {
             deadline
         };
@@ -105,6 +119,7 @@ impl Set {
             let ids: Vec<u64> = state.entries.keys().copied().collect();
             ids.into_iter().for_each(|id| state.list(id));
         }
+        state.seek_ends();
         state.answer(self.fd(), out);
         self.rest(&mut state);
         drop(state);
@@ -187,7 +202,7 @@ impl Set {
         if entry.is_exclusive() && entry.file.sock.rx_in_ring() && bits & IN != 0 {
             // It was asked in place of RDHUP, perhaps before the last byte over TCP was read.
             let end = event::poll_now(entry.registered, libc::POLLRDHUP) as u16 as u32;
-            bits = bits & !IN | end & RDHUP;
+            bits = if end & RDHUP == 0 { bits } else { bits & !IN | RDHUP };
         }
         if entry.file.sock.phase() == phase::SMC {
             waiting::note(&entry.file, bits as u16 as i16);
@@ -303,6 +318,7 @@ impl State {
                 // To be read after bytes that the kernel told of once: it tells of those again.
                 entry.ask(set, id, entry.wish(view));
             }
+            self.may_miss_end.extend(entry.is_newly_sought(view).then_some(id));
             let bits = view.report(entry.events, 0);
             let left = bits != 0 && !entry.report(bits, view, out);
             // What is level-triggered and was reported, by this call's kernel too, is looked at again.
@@ -310,6 +326,20 @@ impl State {
             if left || again {
                 entry.listed = true;
                 self.ready.push_back(id);
+            }
+        }
+    }
+
+    /// Lists the entries whose end may not come, when it is time to look for it.
+    fn seek_ends(&mut self) {
+        if clock::now() < self.look_at {
+            return;
+        }
+        self.look_at = stuck::next_look();
+        for id in core::mem::take(&mut self.may_miss_end) {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.is_sought = false;
+                self.list(id);
             }
         }
     }

@@ -87,12 +87,19 @@ impl Ears {
 
     /// After joining, where nobody is about to look: whoever serves the mux does, and is woken.
     pub fn prick(&mut self) {
-        for psock in self.members.iter().flat_map(|member| member.conns.values()) {
-            self.unheard.insert(*psock);
-        }
+        self.unheard = self.psocks();
         if let Some(bell) = self.bell.as_ref().filter(|_| !self.members.is_empty()) {
             bell.ring();
         }
+    }
+
+    /// The psocks whose connections are in shared memory.
+    pub fn psocks(&self) -> Set<PsockId> {
+        let mut psocks = Set::EMPTY;
+        for psock in self.members.iter().flat_map(|member| member.conns.values()) {
+            psocks.insert(*psock);
+        }
+        psocks
     }
 
     /// Takes a psock's connection off.

@@ -7,7 +7,7 @@ use super::source::{CHANGES, EVENTS, Source};
 use super::stream::Stream;
 use super::{pump, senders, share};
 use crate::process;
-use crate::socket::wait;
+use crate::socket::{stuck, wait};
 use core::cell::Cell;
 use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT};
 use preloop_kcm::direct::{NoSink, Sink};
@@ -225,9 +225,15 @@ impl Entered<'_> {
         }
     }
 
-    /// A peer may have something to say, and no way to ring.
+    /// Whether a psock waits for room whose peer's end may not come.
+    fn may_miss_ends(&mut self) -> bool {
+        let mut psocks = self.local.ears.psocks().iter();
+        psocks.any(|psock| self.state().stalled(psock) && self.local.stream(psock).is_some_and(Stream::may_miss_end))
+    }
+
+    /// A peer may have something to say, and no way to ring, or have died in silence.
     fn look_around(&mut self) {
-        if self.local.ears.deaf {
+        if self.local.ears.deaf || self.may_miss_ends() {
             for (psock, _) in self.local.psocks() {
                 self.news_of(psock, None, &mut NoSink);
             }
@@ -332,6 +338,7 @@ impl Entered<'_> {
         let deadline = if may_be_one { self.state().next_deadline() } else { None };
         let deadline = if self.mux.is_shared() { self.agree(deadline) } else { deadline };
         let deadline = if self.local.ears.deaf { wait::sooner(deadline) } else { deadline };
+        let deadline = if self.may_miss_ends() { stuck::by_next_look(deadline) } else { deadline };
         self.local.set_deadline(deadline.unwrap_or(0));
         // Readers on their own come again, or the pump finds that they do not.
         let is_seen_to = !self.mux.is_shared() && self.mux.readers.are_on_their_own();

@@ -160,11 +160,7 @@ pub fn view(file: &OpenFile, below: View) -> View {
     if file.sock.posted.load(Ordering::Acquire) != 0 {
         bits |= libc::POLLERR as u32;
     }
-    if file.is_attached() {
-        View { bits, kernel_in: false, kernel_out: false, end_known: true }
-    } else {
-        View { bits, ..below }
-    }
+    if file.is_attached() { View { bits, end_known: true, ..View::default() } } else { View { bits, ..below } }
 }
 
 /// Takes the posted error off, as `sock_error` of the kernel does: none if there is none.

@@ -39,6 +39,11 @@ impl<'a> Stream<'a> {
         })
     }
 
+    /// Whether the end of the peer may not come while this end waits for room: see [`crate::socket::stuck`].
+    pub fn may_miss_end(self) -> bool {
+        self.moved.is_some_and(|(file, _)| !file.sock.rx_in_ring())
+    }
+
     /// As `Tcp::peek`.
     ///
     /// # Errors

@@ -230,7 +230,7 @@ fn wait_for_data(
     if wait::peer_elsewhere(peer.cpu.load(Ordering::Relaxed)) && wait::spin(&file.spin, deadline, news) {
         return Ok(());
     }
-    let events = if sock.has(flag::FIN) { 0 } else { libc::POLLRDHUP };
+    let events = wait::of_end(file, link);
     // The line where the peer asks is not for a spin: it stores its cursor there when it reads.
     let ready = || news() || is_asked() || sock.has(flag::RX_SHUT | flag::BROKEN);
     wait::sleep(file, fd, events, deadline, restartable, ready)

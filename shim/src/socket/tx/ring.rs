@@ -2,6 +2,7 @@
 
 use super::{PIECE, STREAM_FROM, Source, broken, lock, note_cpu, repair};
 use crate::socket::calls::{Answer, Kernel};
+use crate::socket::epoll;
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
 use crate::socket::rx;
@@ -74,7 +75,12 @@ pub(super) fn send_through_ring(
             }
             Ok(Sending::Full) if !patient => match room_soon(file, link) {
                 Ok(true) => continue,
-                Ok(false) => break Errno::EAGAIN,
+                Ok(false) => {
+                    if !file.sock.rx_in_ring() {
+                        epoll::seek_end(file);
+                    }
+                    break Errno::EAGAIN;
+                }
                 Err(errno) => break errno,
             },
             Ok(Sending::Full) => {}
@@ -214,7 +220,7 @@ fn wait_for_room(
     if wait::peer_elsewhere(cpu) && wait::spin(&file.spin, deadline, room) {
         return Ok(());
     }
-    let events = if sock.has(flag::FIN) { 0 } else { libc::POLLRDHUP };
+    let events = wait::of_end(file, link);
     wait::sleep(file, fd, events, deadline, restartable, || {
         room_soon(file, link).unwrap_or(true) || sock.has(flag::TX_SHUT | flag::BROKEN) || peer_closed(sock, link)
     })
