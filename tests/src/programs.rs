@@ -107,6 +107,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("tuples", &["python3"]),
     ("asked_for", &["python3"]),
     ("backs", &["python3", "busybox"]),
+    ("backs_asleep", &["python3"]),
     ("back_kill", &["python3"]),
     ("bare_exec", &["python3"]),
     ("bare_receiver", &["python3"]),

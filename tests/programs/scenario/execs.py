@@ -7,50 +7,18 @@ import sys
 import threading
 import time
 
-from ends import End, attempt, exactly, say, stream, until_end
+from ends import End, attempt, exactly, say, until_end
+from successors import begin, go_on, serve, under_way, under_way_client
 
-BULK = 100_000
 HANDED_OVER = "handed over"
-
-
-def go_on(step, *sockets):
-    """Becomes another program, which goes on at `step` with these sockets."""
-    for peer in sockets:
-        os.set_inheritable(peer.fileno(), True)
-    words = [sys.executable, __file__, step, *(str(peer.fileno()) for peer in sockets)]
-    os.execv(sys.executable, words)
-
-
-def serve(peer, rounds=12):
-    """What `End.warm` does in a server."""
-    at = End.__new__(End)
-    at.role = "server"
-    at.warm(peer, rounds)
 
 
 def moved_server(at):
     """It moved; both directions have bytes on their way when the program is replaced."""
-    peer = at.moved()
-    peer.sendall(stream(1, 0, BULK))
-    at.meet("both have sent")
-    go_on("moved_next", peer)
+    under_way(at, go_on)
 
 
-def moved_next(peer):
-    peer.sendall(stream(1, BULK, 2 * BULK))
-    say("received", exactly(peer, BULK) == stream(2, 0, BULK))
-    serve(peer)
-    say("end", peer.recv(1))
-    print("finished", flush=True)
-
-
-def moved_client(at):
-    peer = at.moved()
-    peer.sendall(stream(2, 0, BULK))
-    at.meet("both have sent")
-    say("received", exactly(peer, 2 * BULK) == stream(1, 0, 2 * BULK))
-    at.warm(peer)
-    peer.close()
+moved_client = under_way_client
 
 
 def moves_later_server(at):
@@ -58,7 +26,7 @@ def moves_later_server(at):
     peer = at.open()
     at.warm(peer, 1)
     at.warm(peer, 1)
-    go_on("moves_later_next", peer)
+    go_on(moves_later_next, peer)
 
 
 def moves_later_next(peer):
@@ -84,7 +52,7 @@ def active_end_server(at):
 
 def active_end_client(at):
     """The end that connected is replaced, three times."""
-    go_on("active_end_1", at.moved())
+    go_on(active_end_1, at.moved())
 
 
 def ask(peer, rounds):
@@ -95,12 +63,12 @@ def ask(peer, rounds):
 
 def active_end_1(peer):
     ask(peer, 10)
-    go_on("active_end_2", peer)
+    go_on(active_end_2, peer)
 
 
 def active_end_2(peer):
     ask(peer, 10)
-    go_on("active_end_3", peer)
+    go_on(active_end_3, peer)
 
 
 def active_end_3(peer):
@@ -322,7 +290,7 @@ def sleeper_server(at):
     peer = at.moved()
     threading.Thread(target=peer.recv, args=(10,), daemon=True).start()
     time.sleep(0.1)
-    go_on("sleeper_next", peer)
+    go_on(sleeper_next, peer)
 
 
 def sleeper_next(peer):
@@ -341,7 +309,7 @@ def sleeper_client(at):
 def listener_server(at):
     """A server that is replaced by its new version: what the old one listened on, the new one accepts from."""
     at.warm(at.open(), 3)
-    go_on("listener_next", at.listener)
+    go_on(listener_next, at.listener)
 
 
 def listener_next(listener):
@@ -361,4 +329,4 @@ def listener_client(at):
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](*(socket.socket(fileno=int(fd)) for fd in sys.argv[2:]))
+    begin(globals())

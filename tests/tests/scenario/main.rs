@@ -25,6 +25,7 @@ macro_rules! scenarios {
 
 mod addresses;
 mod backs;
+mod backs_asleep;
 mod calls;
 mod closing;
 mod execs;
