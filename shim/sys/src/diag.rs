@@ -115,3 +115,31 @@ fn parse(answer: &[u8], local: SocketAddr, peer: SocketAddr) -> Result<Option<Bo
     let is_asked_for = body[4..6] == local.port().to_be_bytes() && body[6..8] == peer.port().to_be_bytes();
     if kind == SOCK_DIAG_BY_FAMILY && is_asked_for { Ok(Some(Body(body))) } else { Err(Errno::EPROTO) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{find, is_left, open};
+    use crate::pair::pair;
+    use std::io::Write;
+
+    #[test]
+    fn an_end_is_left_when_nobody_holds_it() -> std::io::Result<()> {
+        let socket = open().unwrap();
+        let [mut a, b] = pair()?;
+        let (of_a, of_b) = (a.local_addr()?, b.local_addr()?);
+        assert!(find(socket.fd(), of_a, of_b).is_some());
+        assert!(!is_left(socket.fd(), of_a, of_b));
+        // More than the other end has room for: the FIN stands behind it.
+        a.set_nonblocking(true)?;
+        while a.write(&[0; 1 << 16]).is_ok() {}
+        let second = a.try_clone()?;
+        drop(a);
+        assert!(!is_left(socket.fd(), of_a, of_b));
+        drop(second);
+        assert!(find(socket.fd(), of_a, of_b).is_some(), "the kernel is not through with it");
+        assert!(is_left(socket.fd(), of_a, of_b));
+        drop(b);
+        assert!(is_left(socket.fd(), of_a, of_b));
+        Ok(())
+    }
+}

@@ -14,6 +14,8 @@ pub mod errno;
 pub mod event;
 pub mod memory;
 pub mod outgoing;
+#[cfg(test)]
+mod pair;
 pub mod probe;
 pub mod process;
 pub mod real;

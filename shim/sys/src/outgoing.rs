@@ -81,15 +81,9 @@ pub fn reset(fd: Fd) {
 mod tests {
     use super::{Linger, Unlimited, reset, surely_takes};
     use crate::call;
+    use crate::pair::pair;
     use std::io::Read;
-    use std::net::{Ipv4Addr, TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
-
-    fn pair() -> std::io::Result<[TcpStream; 2]> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let active = TcpStream::connect(listener.local_addr()?)?;
-        Ok([active, listener.accept()?.0])
-    }
 
     #[test]
     fn what_it_surely_takes_it_takes() -> std::io::Result<()> {

@@ -143,15 +143,10 @@ fn steady(fd: Fd, queue: libc::c_ulong, count: impl Fn(&libc::tcp_info) -> u64) 
 mod tests {
     use super::{read_position, write_position};
     use crate::call;
+    use crate::pair::pair;
     use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+    use std::net::{Shutdown, TcpStream};
     use std::os::fd::AsRawFd;
-
-    fn pair() -> std::io::Result<[TcpStream; 2]> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let active = TcpStream::connect(listener.local_addr()?)?;
-        Ok([active, listener.accept()?.0])
-    }
 
     #[test]
     fn positions_count_what_passed_and_no_fin() -> std::io::Result<()> {
