@@ -24,6 +24,7 @@ pub mod stats;
 pub mod stream;
 pub mod table;
 pub mod tools;
+pub mod verdict;
 pub mod wait;
 mod watchdog;
 pub mod world;

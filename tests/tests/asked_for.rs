@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use preloop_tests::programs;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
+use preloop_tests::{programs, verdict};
 
 /// Named as `verify` skips it for want of Python.
 mod asked_for {
@@ -23,13 +23,7 @@ mod asked_for {
 }
 
 fn play(how: &str, domain: i32) -> ExitCode {
-    match is_served(how, domain) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(is_served(how, domain))
 }
 
 /// Such sockets work, say what they were opened as, and the connection moves.

@@ -1,14 +1,13 @@
 //! One end is killed while the other one's program is replaced by one that cannot be preloaded: no stream seems to end of
 //! which a part is missing.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use preloop_tests::process::Finished;
-use preloop_tests::programs;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
+use preloop_tests::{programs, verdict};
 
 /// By hand: `smc_run python3 back_kill.py 1000`.
 const ROUNDS: usize = 80;
@@ -19,27 +18,17 @@ mod back_kill {
 
     #[test]
     fn at_any_moment() -> ExitCode {
-        super::result(super::at_any_moment())
+        super::verdict::of(super::at_any_moment())
     }
 
     #[test]
     fn in_its_answer() -> ExitCode {
-        super::result(super::in_its_answer("alone", "0 error True"))
+        super::verdict::of(super::in_its_answer("alone", "0 error True"))
     }
 
     #[test]
     fn in_its_answer_beside_a_sibling() -> ExitCode {
-        super::result(super::in_its_answer("shared", "20000 end True"))
-    }
-}
-
-fn result(result: Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
+        super::verdict::of(super::in_its_answer("shared", "20000 end True"))
     }
 }
 

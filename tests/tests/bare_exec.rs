@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use preloop_tests::programs;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
+use preloop_tests::{programs, verdict};
 
 /// Named as `verify` skips it for want of Python.
 mod bare_exec {
@@ -18,13 +18,7 @@ mod bare_exec {
 }
 
 fn play() -> ExitCode {
-    match finds_its_bytes() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(finds_its_bytes())
 }
 
 fn finds_its_bytes() -> Result<()> {

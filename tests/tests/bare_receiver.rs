@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use preloop_tests::programs;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
+use preloop_tests::{programs, verdict};
 
 /// Named as `verify` skips it for want of Python.
 mod bare_receiver {
@@ -18,13 +18,7 @@ mod bare_receiver {
 }
 
 fn play() -> ExitCode {
-    match gets_nothing() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(gets_nothing())
 }
 
 fn gets_nothing() -> Result<()> {

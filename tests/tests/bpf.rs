@@ -7,9 +7,9 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use preloop_tests::programs;
 use preloop_tests::scene::{Scene, User};
 use preloop_tests::world::World;
+use preloop_tests::{programs, verdict};
 
 const NOBODY: User = User { uid: 65534, gid: 65534 };
 
@@ -43,13 +43,7 @@ mod bpf {
 }
 
 fn play(program: &str, sources: &[&str], libraries: &[&str]) -> ExitCode {
-    match compare(program, sources, libraries) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{program}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(compare(program, sources, libraries).context(program.to_owned()))
 }
 
 fn compare(program: &str, sources: &[&str], libraries: &[&str]) -> Result<()> {

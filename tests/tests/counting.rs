@@ -7,26 +7,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
-use preloop_tests::{ports, programs};
+use preloop_tests::{ports, programs, verdict};
 
 #[test]
 fn both_ends_count_their_move() -> ExitCode {
-    reported(count(World::Both, "moved"))
+    verdict::of(count(World::Both, "moved"))
 }
 
 #[test]
 fn a_lone_end_counts_its_decline() -> ExitCode {
-    reported(count(World::ClientOnly, "stays"))
-}
-
-fn reported(result: Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(count(World::ClientOnly, "stays"))
 }
 
 /// Each preloaded end writes its beginning, what becomes of it, and its end, in that order.

@@ -8,7 +8,7 @@ use preloop_tests::launch::Launch;
 use preloop_tests::process::Process;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
-use preloop_tests::{ports, programs};
+use preloop_tests::{ports, programs, verdict};
 use rustix::process::{Signal, kill_process};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -36,13 +36,7 @@ tests! {
 }
 
 fn play(test: fn() -> Result<()>) -> ExitCode {
-    match test() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(test())
 }
 
 fn script<'a>(launch: Launch<'a>, name: &str) -> Result<Launch<'a>> {

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::Result;
-use preloop_tests::c;
+use anyhow::{Context, Result};
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
+use preloop_tests::{c, verdict};
 
 macro_rules! cases {
     ($($case:ident),+ $(,)?) => {$(
@@ -25,13 +25,7 @@ cases! {
 }
 
 fn play(case: &str) -> ExitCode {
-    match run(case) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{case}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(run(case).context(case.to_owned()))
 }
 
 fn run(case: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use preloop_tests::process::Process;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
-use preloop_tests::{ports, wait};
+use preloop_tests::{ports, verdict, wait};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
@@ -24,22 +24,12 @@ const KEPT_GROUPS: u64 = 9;
 
 #[test]
 fn servers_outlive_clients() -> ExitCode {
-    result(all_survivors(true))
+    verdict::of(all_survivors(true))
 }
 
 #[test]
 fn clients_outlive_servers() -> ExitCode {
-    result(all_survivors(false))
-}
-
-fn result(result: Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(all_survivors(false))
 }
 
 fn all_survivors(serves: bool) -> Result<()> {

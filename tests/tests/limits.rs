@@ -9,7 +9,7 @@ use preloop_tests::launch::Launch;
 use preloop_tests::process::{Finished, Process};
 use preloop_tests::scene::Scene;
 use preloop_tests::world::World;
-use preloop_tests::{ports, procfs, programs, wait};
+use preloop_tests::{ports, procfs, programs, verdict, wait};
 
 /// Named as `verify` skips it for want of Python.
 mod limits {
@@ -42,13 +42,7 @@ const WITHOUT_LIMIT: &str = "";
 const FEW: &str = "ulimit -n 256;";
 
 fn play(test: fn() -> Result<()>) -> ExitCode {
-    match test() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(test())
 }
 
 fn scene(world: World) -> Result<Scene> {

@@ -42,18 +42,13 @@ mod transfer;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use preloop_tests::scene::Scene;
+use preloop_tests::verdict;
 use preloop_tests::world::World;
 
 fn play(scenario: fn(&Scene) -> Result<()>, world: World) -> ExitCode {
     /// Scenarios take a few seconds; on a slow machine they may take ten times that.
     const LIMIT: Duration = Duration::from_secs(45);
-    match Scene::new(world, LIMIT).and_then(|scene| scenario(&scene)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{world}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(Scene::new(world, LIMIT).and_then(|scene| scenario(&scene)).with_context(|| world.to_string()))
 }

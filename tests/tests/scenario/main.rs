@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use preloop_tests::process::Finished;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::{Side, World};
-use preloop_tests::{ports, programs, wait};
+use preloop_tests::{ports, programs, verdict, wait};
 
 /// Makes a test of each scenario of a subject; in brackets how many connections move at least when both
 /// sides are preloaded.
@@ -46,13 +46,7 @@ mod tuples;
 const MOVED: &str = "runs on SMC-D";
 
 fn play(subject: &'static str, scenario: &'static str, moving: usize) -> ExitCode {
-    match compare(subject, scenario, moving) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{subject}, {scenario}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(compare(subject, scenario, moving).with_context(|| format!("{subject}, {scenario}")))
 }
 
 /// All worlds at once: programs in scenarios mostly wait.

@@ -14,6 +14,7 @@ mod talk;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use preloop_tests::verdict;
 
 /// Makes a test of each function of a module.
 macro_rules! tests {
@@ -29,11 +30,5 @@ macro_rules! tests {
 pub(crate) use tests;
 
 fn play(test: fn() -> Result<()>) -> ExitCode {
-    match test() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(test())
 }

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use preloop_tests::process::Finished;
 use preloop_tests::scene::Scene;
 use preloop_tests::world::{Side, World};
-use preloop_tests::{ports, wait};
+use preloop_tests::{ports, verdict, wait};
 
 use compile::Program;
 use report::Permit;
@@ -24,13 +24,7 @@ use report::Permit;
 const WORLDS: [World; 4] = [World::Tcp, World::Both, World::ClientOnly, World::ServerOnly];
 
 fn play(subject: &str, permits: &[Permit]) -> ExitCode {
-    match compare(subject, permits) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{subject}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    verdict::of(compare(subject, permits).context(subject.to_owned()))
 }
 
 /// The subject in every world and both roles, all at once: subjects mostly wait.
