@@ -9,7 +9,8 @@ use core::ffi::c_int;
 /// `poll(2)` without waiting: the events of one descriptor.
 pub fn poll_now(fd: Fd, events: i16) -> i16 {
     let mut entry = libc::pollfd { fd, events, revents: 0 };
-    match raw!(poll, &raw mut entry, 1, 0) {
+    let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    match raw!(ppoll, &raw mut entry, 1, &raw const no_time, 0, 8) {
         Ok(_) => entry.revents,
         Err(_) => 0,
     }
