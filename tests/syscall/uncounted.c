@@ -143,8 +143,7 @@ static void uses_later(const char *how, void (*make)(int), enum stage stage)
     reap();
     exchange(fd, 2);
     close(fd);
-    nap(20);
-    fact(how, "closed: %s", peer_read(fd, 8));
+    fact(how, "closed: %s", peer_wait_read(fd, 8));
 }
 
 /* A socket is made, then the child, then the connection. */
