@@ -4,11 +4,14 @@
 //! memory is touched. They are steered and counted as if they had been queued and then received, but not charged: they take
 //! no room in the queue, so that its turn goes on as long as it has buffers, and then as long as SO_RCVBUF lets it.
 
+use core::ops::Range;
+
 use crate::errno::Errno;
-use crate::id::CsockId;
-use crate::mux::{Kind, MuxState};
+use crate::id::{CsockId, PsockId};
+use crate::mux::{Csock, Kind, MuxState, Psock};
 use crate::outside::{Region, Regions, Tcp};
 use crate::pull::Batch;
+use crate::queue::Message;
 use crate::receive::Received;
 use crate::strparser::{Cut, Look, Seen};
 use crate::transit::Dealing;
@@ -101,6 +104,78 @@ impl<'a, T: Tcp> Messages<'a> for Run<'a, '_, '_, T> {
     }
 }
 
+impl Psock {
+    /// Cuts messages, and puts them into the buffers of `to`'s call as long as each has room in one. The answer is what else
+    /// was found.
+    pub(crate) fn cut_direct<M: Regions, T: Tcp, S: Sink>(
+        &mut self,
+        to: Option<(&mut Csock, &mut S)>,
+        look: &mut Look<'_, T>,
+        memory: &mut M,
+    ) -> Cut {
+        if self.ready > 0 || self.strp.stopped() {
+            return Cut::More;
+        }
+        let mut bytes = &memory.region(Region::Psock(look.psock))[self.buffer.filled()];
+        let mut seen = None;
+        if let Some((to, sink)) = to
+            && to.rx.messages == 0
+            && self.strp.is_between()
+        {
+            let (kind, connection, dealing) = (to.kind, to.told(self.name), &mut self.dealing);
+            let mut run = Run { bytes, look, dealing, kind, connection, seen, dealt: 0, cut_off: 0 };
+            let filled = sink.fill(&mut run);
+            let Run { bytes: left, seen: found, dealt, cut_off, .. } = run;
+            let taken = bytes.len() - left.len();
+            (bytes, seen) = (left, found);
+            let lost = filled.err().map_or(0, |lost| lost.len);
+            to.stats.rx_msgs += dealt - u64::from(filled.is_err());
+            to.stats.rx_bytes += (taken - cut_off - lost) as u64;
+            self.strp.cut_whole(dealt, taken, &mut self.stats);
+            self.buffer.consume(taken);
+        }
+        if seen.is_none() && !bytes.is_empty() {
+            seen = Some(self.strp.see(bytes, look));
+        }
+        seen.map_or(Cut::More, |seen| self.strp.cut(seen, bytes, look, &mut self.stats))
+    }
+}
+
+impl Csock {
+    /// Puts a message of a psock's region into its call's buffers, if nothing is queued before it. It may take several of
+    /// them; what is left of it is queued.
+    pub(crate) fn put_direct<M: Regions, S: Sink>(
+        &mut self,
+        this: CsockId,
+        (psock, message): (PsockId, Message),
+        sink: &mut S,
+        memory: &mut M,
+    ) -> bool {
+        if self.rx.messages > 0 || sink.room().is_none() {
+            return false;
+        }
+        let region = memory.region(Region::Psock(psock));
+        let Message { bytes: Range { mut start, end }, tag } = message;
+        while let Some(room) = sink.room() {
+            let (mut received, finished) = Received::of(self.kind, end - start, room);
+            received.connection = self.told(tag.connection);
+            let put = sink.put(&region[start..start + received.len], received);
+            start += received.len;
+            if put.is_ok() {
+                self.stats.rx_bytes += received.len as u64;
+                self.stats.rx_msgs += u64::from(finished);
+            }
+            if finished || put.is_err() {
+                return true;
+            }
+        }
+        // Out of buffers in the middle of a SOCK_SEQPACKET message. There is room for its rest, the queue being empty.
+        let queued = self.rx.push_from(memory, Region::Received(this), (Region::Psock(psock), start..end), tag);
+        debug_assert!(queued && self.kind == Kind::SeqPacket);
+        true
+    }
+}
+
 impl MuxState {
     /// Cuts messages, and puts them into the caller's buffers as long as each is the caller's and has room in one. The answer
     /// is what else was found.
@@ -110,37 +185,13 @@ impl MuxState {
         look: &mut Look<'_, T>,
         memory: &mut M,
     ) -> Cut {
-        let from = &mut self.psocks[batch.psock.index()];
-        if from.ready > 0 || from.strp.stopped() {
-            return Cut::More;
-        }
-        let mut bytes = &memory.region(Region::Psock(batch.psock))[from.buffer.filled()];
-        let mut seen = None;
         let mine = batch.serving.filter(|csock| batch.caller.csock == Some(*csock));
-        let to = mine.map(|csock| &mut self.csocks[csock.index()]).filter(|to| to.rx.messages == 0);
-        if let Some(to) = to
-            && from.strp.is_between()
-        {
-            let (kind, connection, dealing) = (to.kind, to.told(from.name), &mut from.dealing);
-            let mut run = Run { bytes, look, dealing, kind, connection, seen, dealt: 0, cut_off: 0 };
-            let filled = batch.caller.sink.fill(&mut run);
-            let Run { bytes: left, seen: found, dealt, cut_off, .. } = run;
-            let taken = bytes.len() - left.len();
-            (bytes, seen) = (left, found);
-            let lost = filled.err().map_or(0, |lost| lost.len);
-            to.stats.rx_msgs += dealt - u64::from(filled.is_err());
-            to.stats.rx_bytes += (taken - cut_off - lost) as u64;
-            from.strp.cut_whole(dealt, taken, &mut from.stats);
-            from.buffer.consume(taken);
-        }
-        if seen.is_none() && !bytes.is_empty() {
-            seen = Some(from.strp.see(bytes, look));
-        }
-        seen.map_or(Cut::More, |seen| from.strp.cut(seen, bytes, look, &mut from.stats))
+        let to = mine.map(|csock| (&mut self.csocks[csock.index()], &mut *batch.caller.sink));
+        self.psocks[batch.psock.index()].cut_direct(to, look, memory)
     }
 
     /// Puts the message of `len` bytes at the start of a psock's buffer into the caller's buffers, if it is for the caller and
-    /// nothing is queued before it. It may take several of them.
+    /// nothing is queued before it.
     pub(crate) fn put_direct<M: Regions, S: Sink>(
         &mut self,
         csock: CsockId,
@@ -148,33 +199,13 @@ impl MuxState {
         len: usize,
         memory: &mut M,
     ) -> bool {
-        let sink = &mut *batch.caller.sink;
-        if batch.caller.csock != Some(csock) || self.csocks[csock.index()].rx.messages > 0 || sink.room().is_none() {
-            return false;
+        let message = self.psocks[batch.psock.index()].first(len, self.named);
+        let to = &mut self.csocks[csock.index()];
+        let put = batch.caller.csock == Some(csock)
+            && to.put_direct(csock, (batch.psock, message), batch.caller.sink, memory);
+        if put && to.rx.messages > 0 {
+            self.note_gain(csock);
         }
-        let tag = self.tag(batch.psock, len);
-        let state = &mut self.csocks[csock.index()];
-        let from = self.psocks[batch.psock.index()].buffer.filled().start;
-        let region = memory.region(Region::Psock(batch.psock));
-        let mut done = 0;
-        while let Some(room) = sink.room() {
-            let (mut received, finished) = Received::of(state.kind, len - done, room);
-            received.connection = state.told(tag.connection);
-            let put = sink.put(&region[from + done..from + done + received.len], received);
-            done += received.len;
-            if put.is_ok() {
-                state.stats.rx_bytes += received.len as u64;
-                state.stats.rx_msgs += u64::from(finished);
-            }
-            if finished || put.is_err() {
-                return true;
-            }
-        }
-        // Out of buffers in the middle of a SOCK_SEQPACKET message. There is room for its rest, the queue being empty.
-        let rest = (Region::Psock(batch.psock), from + done..from + len);
-        let queued = state.rx.push_from(memory, Region::Received(csock), rest, tag);
-        debug_assert!(queued && state.kind == Kind::SeqPacket);
-        self.note_gain(csock);
-        true
+        put
     }
 }

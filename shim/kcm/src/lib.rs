@@ -19,6 +19,7 @@
 //! | [`members`] | csocks and psocks that come and go | `kcm_attach`, `kcm_unattach`, `kcm_clone`, `kcm_release` |
 //! | [`steer`] | which csock gets a message; held messages; disabling | `kcm_rcv_ready`, `requeue_rx_msgs`, `reserve_rx_kcm` |
 //! | [`pull`] | reading a psock and dealing its messages out, into a waiting caller's buffers if it is its turn | `kcm_rcv_strparser`, `strp_read_sock` |
+//! | [`incoming`] | the part of both that is about one psock and one csock alone | |
 //! | [`receive`] | one csock's queue: both types, partial reads, peek, flags | `kcm_recvmsg` |
 //! | [`send`] | messages being made, and queued | `kcm_sendmsg` |
 //! | [`straight`] | messages that need not be stored | |
@@ -67,6 +68,7 @@ pub mod buffer;
 pub mod direct;
 pub mod errno;
 pub mod id;
+pub mod incoming;
 pub mod list;
 pub mod members;
 pub mod mux;

@@ -18,23 +18,14 @@
 //! ([`Caller::may_leave`]).
 
 use crate::direct::Sink;
-use crate::errno::{EAGAIN, EPIPE, ETIMEDOUT, Errno};
+use crate::errno::{ETIMEDOUT, Errno};
 use crate::id::{CsockId, PsockId, Set};
-use crate::mux::{Csock, MuxState};
-use crate::outside::{Outside, Region, Regions, Tcp};
-use crate::queue::RECORD;
-use crate::stats::PsockStats;
-use crate::steer::charge;
-use crate::strparser::{Cut, Look};
+use crate::mux::{MuxState, Psock};
+use crate::outside::{Outside, Regions, Tcp};
+use crate::strparser::Cut;
 
 /// After so many bytes a batch ends, so that one psock does not keep others waiting.
 pub const BATCH_BYTES: usize = 256 << 10;
-/// Bytes that one peek asks for at least, beside what is missing of the message at hand.
-pub const PEEK_LEAST: usize = 4 << 10;
-/// Bytes that one peek asks for at most, beside what is missing of the message at hand.
-pub const PEEK_MOST: usize = 64 << 10;
-/// Messages that are queued beside those that go straight to a caller with many buffers: so that he comes again.
-const FEW: usize = 16;
 
 /// Who pulls.
 #[derive(Debug)]
@@ -74,7 +65,7 @@ impl MuxState {
             (peeked, drained) = self.peek(psock, likely, outside);
             if peeked > 0 {
                 self.cut(&mut batch, (peeked, drained), outside);
-                let n = self.take(psock, peeked, outside.tcp);
+                let n = self.psocks[psock.index()].take(psock, peeked, outside.tcp);
                 taken += n;
                 drained |= n == 0;
             }
@@ -94,24 +85,29 @@ impl MuxState {
     /// another one will come.
     fn has_enough<S: Sink>(&self, batch: &Batch<'_, S>) -> bool {
         let Some(csock) = batch.caller.csock.filter(|_| batch.caller.may_leave) else { return false };
-        self.csocks[csock.index()].rx.messages > 0
-            && batch.caller.sink.is_full()
+        self.csocks[csock.index()].has_enough(batch.caller.sink)
             && batch.serving.or_else(|| self.next_receiver(Some(csock))) == Some(csock)
     }
 
-    /// Bytes that can probably be dealt out to whoever has the next message: those of his buffers, and as many as SO_RCVBUF
-    /// lets be queued beside. If he has many buffers only a few are, since a queued message is copied once more.
+    /// Bytes that can probably be dealt out to whoever has the next message.
     fn likely<S: Sink>(&self, batch: &Batch<'_, S>) -> usize {
         let left = |csock| if batch.caller.csock == Some(csock) { batch.caller.sink.left() } else { 0 };
-        let goes_on = |csock: &CsockId| self.accepts(*csock) || left(*csock) > 0;
+        let goes_on = |csock: &CsockId| self.csocks[csock.index()].accepts() || left(*csock) > 0;
         let next = batch.serving.filter(goes_on).or_else(|| self.next_receiver(batch.caller.csock));
-        let Some(csock) = next else { return 0 };
         let mean = self.psocks[batch.psock.index()].mean as usize;
-        let Csock { rx, receive_buffer, .. } = &self.csocks[csock.index()];
-        let room = u64::from(*receive_buffer).saturating_sub(rx.charge);
-        let (left, queued) = (left(csock), room.div_ceil(charge(mean).into()) as usize);
-        let beside = if left > queued { queued.min(FEW) } else { queued };
-        left.saturating_add(beside).saturating_mul(mean)
+        next.map_or(0, |csock| self.csocks[csock.index()].likely(left(csock), mean))
+    }
+
+    fn peek<M: Regions, T: Tcp>(
+        &mut self,
+        psock: PsockId,
+        likely: usize,
+        outside: &mut Outside<'_, M, T>,
+    ) -> (usize, bool) {
+        self.psocks[psock.index()].peek(psock, likely, outside).unwrap_or_else(|error| {
+            self.post(psock, error);
+            (0, true)
+        })
     }
 
     /// Psocks to be pulled once more, whatever TCP says.
@@ -126,8 +122,7 @@ impl MuxState {
 
     /// Whether this psock reads its TCP socket, now and as long as nobody tells otherwise.
     pub fn receives(&self, psock: PsockId) -> bool {
-        let state = &self.psocks[psock.index()];
-        self.attached.contains(psock) && !state.strp.stopped() && state.ready == 0 && !state.ended
+        self.attached.contains(psock) && self.psocks[psock.index()].receives()
     }
 
     /// When the first assembly time-out ends, in nanoseconds.
@@ -146,32 +141,24 @@ impl MuxState {
         }
     }
 
-    /// Cuts and deals out what is in the buffer, `untaken` bytes of which TCP has, and these are all that it has, or not.
+    /// Cuts and deals out what is in the buffer, of which so much was peeked, and that was all that TCP has, or not.
     fn cut<M: Regions, T: Tcp, S: Sink>(
         &mut self,
         batch: &mut Batch<'_, S>,
-        (untaken, all): (usize, bool),
+        peeked: (usize, bool),
         outside: &mut Outside<'_, M, T>,
     ) {
         let psock = batch.psock;
-        let room = outside.memory.region(Region::Psock(psock)).len().saturating_sub(RECORD);
-        let room = u32::try_from(room).unwrap_or(u32::MAX);
-        let parser = outside.tcp.parser(psock);
-        let PsockStats { rx_msgs, rx_bytes, .. } = self.psocks[psock.index()].stats;
-        let mut look = Look { tcp: &mut *outside.tcp, parser, psock, untaken, all, room, limit: None };
+        let before = self.psocks[psock.index()].stats;
+        let (mut look, memory) = Psock::look(psock, peeked, outside);
         loop {
-            match self.cut_direct(batch, &mut look, outside.memory) {
+            match self.cut_direct(batch, &mut look, memory) {
                 Cut::More => break,
-                Cut::Message(len) => self.deal(batch, len, outside.memory),
+                Cut::Message(len) => self.deal(batch, len, memory),
                 Cut::Error(error) => self.stop_receiving(psock, error),
             }
         }
-        let state = &mut self.psocks[psock.index()];
-        state.strp.count(&mut state.stats);
-        let (bytes, messages) = (state.stats.rx_bytes - rx_bytes, state.stats.rx_msgs - rx_msgs);
-        if messages > 0 {
-            state.mean = bytes.div_ceil(messages) as u32;
-        }
+        self.psocks[psock.index()].count(&before);
     }
 
     /// Finds a csock for the message of `len` bytes at the start of the buffer, or makes the psock wait with it.
@@ -203,69 +190,9 @@ impl MuxState {
         Some(csock)
     }
 
-    /// Puts what TCP has behind the bytes that are taken: how many bytes, and whether that is all that there is now. `likely`
-    /// so many can be dealt out.
-    fn peek<M: Regions, T: Tcp>(
-        &mut self,
-        psock: PsockId,
-        likely: usize,
-        outside: &mut Outside<'_, M, T>,
-    ) -> (usize, bool) {
-        let state = &mut self.psocks[psock.index()];
-        let missing = state.strp.need().unwrap_or(0) as usize;
-        if missing > PEEK_LEAST && state.strp.leaves_rest() {
-            let available = outside.tcp.available(psock);
-            // With nothing there it may be the end, which only a peek finds out.
-            if available > 0 && available < missing {
-                return (0, true);
-            }
-        }
-        let region = outside.memory.region(Region::Psock(psock));
-        let want = missing + likely.clamp(PEEK_LEAST, PEEK_MOST);
-        let want = want.min(region.len().saturating_sub(state.buffer.len()));
-        let kept = state.buffer.len();
-        let Some(room) = state.buffer.room(region, want).filter(|room| !room.is_empty()) else {
-            return (0, true);
-        };
-        match outside.tcp.peek(psock, &mut region[room]) {
-            Ok(n) if n > 0 => {
-                let start = state.buffer.filled().start;
-                state.dealing.begin(state.strp, state.taken, (start, kept, n));
-                state.buffer.fill(n);
-                return (n, n < want);
-            }
-            Ok(_) => state.ended = true,
-            Err(EAGAIN) => {}
-            Err(_) => {
-                state.ended = true;
-                self.post(psock, EPIPE);
-            }
-        }
-        (0, true)
-    }
-
-    /// Takes from TCP what of the bytes peeked was dealt out or belongs to the message at the buffer's start, and forgets
-    /// the rest: how many bytes were taken.
-    fn take<T: Tcp>(&mut self, psock: PsockId, peeked: usize, tcp: &mut T) -> usize {
-        let state = &mut self.psocks[psock.index()];
-        let kept = state.strp.taken().max(state.ready as usize);
-        let vain = state.buffer.len().saturating_sub(kept).min(peeked);
-        state.buffer.truncate_by(vain);
-        let taken = peeked - vain;
-        if taken > 0 {
-            state.dealing.take(taken);
-            tcp.take(psock, taken);
-            state.taken = state.taken.saturating_add(taken as u64);
-        }
-        state.dealing.end();
-        taken
-    }
-
-    /// Nothing is cut any more. What was taken of the message at hand is lost; the rest is for raw reads.
+    /// Nothing is cut any more.
     fn stop_receiving(&mut self, psock: PsockId, error: Errno) {
-        let state = &mut self.psocks[psock.index()];
-        let lost = state.strp.stop();
-        state.buffer.consume(lost);
+        self.psocks[psock.index()].stop_receiving();
         self.post(psock, error);
     }
 }

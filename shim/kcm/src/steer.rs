@@ -18,7 +18,7 @@
 use crate::id::{CsockId, PsockId};
 use crate::mux::MuxState;
 use crate::outside::{Region, Regions};
-use crate::queue::{Message, Tag};
+use crate::queue::Message;
 use crate::repair::in_order;
 
 /// What a message occupies beside its bytes, as the kernel charges it to SO_RCVBUF.
@@ -64,33 +64,16 @@ impl MuxState {
         waiting.or_else(|| self.receivers.first_of(self.holding.others(), |_| true)).or(first)
     }
 
-    /// Whether SO_RCVBUF lets a csock take a message now, of whatever length.
-    pub(crate) fn accepts(&self, csock: CsockId) -> bool {
-        let csock = &self.csocks[csock.index()];
-        csock.rx.charge < u64::from(csock.receive_buffer.max(1))
-    }
-
     /// Whether a csock can take a message now.
     fn has_room<M: Regions>(&self, csock: CsockId, message: &Message, memory: &mut M) -> bool {
         let size = memory.region(Region::Received(csock)).len();
-        self.accepts(csock) && self.csocks[csock.index()].rx.fits(size, message)
-    }
-
-    /// The message of `len` bytes at the start of a psock's buffer.
-    fn first_of(&self, psock: PsockId, len: usize) -> Message {
-        let start = self.psocks[psock.index()].buffer.filled().start;
-        Message { bytes: start..start + len, tag: self.tag(psock, len) }
-    }
-
-    /// What is to be known of a message of `len` bytes that a psock cut.
-    pub(crate) fn tag(&self, psock: PsockId, len: usize) -> Tag {
-        let connection = if self.named { self.psocks[psock.index()].name } else { 0 };
-        Tag { charge: charge(len), connection }
+        let state = &self.csocks[csock.index()];
+        state.accepts() && state.rx.fits(size, message)
     }
 
     /// Puts the message at the start of a psock's buffer into a csock's queue. False when that is full.
     pub(crate) fn queue_cut<M: Regions>(&mut self, csock: CsockId, psock: PsockId, len: usize, memory: &mut M) -> bool {
-        let message = self.first_of(psock, len);
+        let message = self.psocks[psock.index()].first(len, self.named);
         self.queue_message(csock, (Region::Psock(psock), message), memory)
     }
 
@@ -109,8 +92,9 @@ impl MuxState {
             self.queue_message(csock, (Region::Held, head), memory);
         }
         while let Some(psock) = self.ready.first() {
-            let len = self.psocks[psock.index()].ready as usize;
-            let message = self.first_of(psock, len);
+            let state = &self.psocks[psock.index()];
+            let len = state.ready as usize;
+            let message = state.first(len, self.named);
             if !self.has_room(csock, &message, memory) {
                 return;
             }
@@ -167,19 +151,8 @@ impl MuxState {
         self.work.gained.insert(csock);
     }
 
-    fn queue_message<M: Regions>(
-        &mut self,
-        csock: CsockId,
-        (source, message): (Region, Message),
-        memory: &mut M,
-    ) -> bool {
-        let taken = self.accepts(csock)
-            && self.csocks[csock.index()].rx.push_from(
-                memory,
-                Region::Received(csock),
-                (source, message.bytes),
-                message.tag,
-            );
+    fn queue_message<M: Regions>(&mut self, csock: CsockId, message: (Region, Message), memory: &mut M) -> bool {
+        let taken = self.csocks[csock.index()].queue(csock, message, memory);
         if taken {
             self.note_gain(csock);
         }

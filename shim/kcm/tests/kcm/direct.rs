@@ -2,8 +2,8 @@
 
 use preloop_kcm::direct::{NoSink, Sink};
 use preloop_kcm::errno::{EFAULT, Errno};
+use preloop_kcm::incoming::PEEK_LEAST;
 use preloop_kcm::proc::{TcpQueues, show_statistics};
-use preloop_kcm::pull::PEEK_LEAST;
 use preloop_kcm::receive::{MSG_EOR, MSG_TRUNC, Received};
 use preloop_kcm::{CsockId, Kind, PsockId};
 use proptest::prelude::*;
