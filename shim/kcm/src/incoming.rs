@@ -1,4 +1,5 @@
-//! The receiving side of one psock, and what it gives to one csock. Nothing here looks at the rest of the mux.
+//! The receiving side of one psock, and what it gives to one csock. Nothing here looks at the rest of the mux: so it is the
+//! same for who holds the mux's lock ([`crate::pull`]) and for who was lent the two ([`crate::loan`]).
 
 use crate::direct::Sink;
 use crate::errno::{EAGAIN, EPIPE, Errno};

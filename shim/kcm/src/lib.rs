@@ -19,6 +19,7 @@
 //! | [`members`] | csocks and psocks that come and go | `kcm_attach`, `kcm_unattach`, `kcm_clone`, `kcm_release` |
 //! | [`steer`] | which csock gets a message; held messages; disabling | `kcm_rcv_ready`, `requeue_rx_msgs`, `reserve_rx_kcm` |
 //! | [`pull`] | reading a psock and dealing its messages out, into a waiting caller's buffers if it is its turn | `kcm_rcv_strparser`, `strp_read_sock` |
+//! | [`loan`] | the same without the mux's lock, for a call whose turn it is | |
 //! | [`incoming`] | the part of both that is about one psock and one csock alone | |
 //! | [`receive`] | one csock's queue: both types, partial reads, peek, flags | `kcm_recvmsg` |
 //! | [`send`] | messages being made, and queued | `kcm_sendmsg` |
@@ -35,6 +36,9 @@
 //! **recv.** [`MuxState::receive`]: if there is a message that was all, and no other socket and no kernel was asked. EAGAIN:
 //! [`MuxState::pull`] of the psocks that have something to read, with the call's own buffers. Still nothing, and it may
 //! wait: [`MuxState::reader_sleeps`], sleep on a token without the lock, [`MuxState::reader_woke`], and from the start.
+//!
+//! Of several calls at a time each reads for itself: [`MuxState::lend`], [`loan::Loan::read`] without the lock,
+//! [`MuxState::give_back`].
 //!
 //! **send.** [`MuxState::send`] takes the bytes, and writes what is finished to a psock ([`MuxState::send_from`] without
 //! storing it, where it can). EAGAIN, and it may wait: sleep
@@ -70,6 +74,7 @@ pub mod errno;
 pub mod id;
 pub mod incoming;
 pub mod list;
+pub mod loan;
 pub mod members;
 pub mod mux;
 pub mod outside;

@@ -28,6 +28,11 @@ impl<T: Id> Fifo<T> {
         self.members.contains(id)
     }
 
+    /// All that are in it.
+    pub(crate) fn all(&self) -> Set<T> {
+        self.members
+    }
+
     /// Who came first of those that are in `some`, and pass the test. It looks along the list only where they are several.
     pub(crate) fn first_of(&self, some: Set<T>, passes: impl Fn(T) -> bool) -> Option<T> {
         let some = some.and(self.members);

@@ -8,6 +8,7 @@ use crate::buffer::Buffer;
 use crate::errno::Errno;
 use crate::id::{CsockId, PLACES, PsockId, Set};
 use crate::list::Fifo;
+use crate::loan::Lent;
 use crate::queue::Queue;
 use crate::stats::{CsockStats, MuxStats, PsockStats};
 use crate::strparser::Strparser;
@@ -114,7 +115,7 @@ pub(crate) const CSOCK: Csock = Csock {
     addresses: false,
 };
 
-const NO_COUNTS: PsockStats = PsockStats {
+pub(crate) const NO_COUNTS: PsockStats = PsockStats {
     rx_msgs: 0,
     rx_bytes: 0,
     tx_msgs: 0,
@@ -203,6 +204,8 @@ pub struct MuxState {
     pub(crate) held: Queue,
     /// Psocks whose last batch left something, of which TCP does not tell again.
     pub(crate) unread: Set<PsockId>,
+    /// What calls have borrowed.
+    pub(crate) lent: Lent,
     /// Csocks that can go on sending.
     pub(crate) to_write: Set<CsockId>,
     pub(crate) work: Work,
@@ -216,7 +219,7 @@ pub struct MuxState {
 const _: () = {
     assert!(size_of::<Csock>() == 128);
     assert!(size_of::<Psock>() == 312);
-    assert!(size_of::<MuxState>() == 117488);
+    assert!(size_of::<MuxState>() == 117616);
 };
 
 impl Default for MuxState {
@@ -240,6 +243,7 @@ impl MuxState {
         available: Fifo::EMPTY,
         held: Queue::EMPTY,
         unread: Set::EMPTY,
+        lent: Lent::NONE,
         to_write: Set::EMPTY,
         work: Work::NONE,
         stats: MuxStats {

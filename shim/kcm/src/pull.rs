@@ -57,6 +57,9 @@ impl MuxState {
         caller: Caller<'_, S>,
         outside: &mut Outside<'_, M, T>,
     ) -> bool {
+        if self.lent.ask(psock) {
+            return false;
+        }
         let mut batch = Batch { psock, serving: None, caller };
         let (mut taken, mut drained) = (0, false);
         while !drained && taken < BATCH_BYTES && self.receives(psock) && !self.has_enough(&batch) {
@@ -117,7 +120,7 @@ impl MuxState {
 
     /// A psock is to be pulled by somebody else, who has its TCP socket. True when nobody was to before.
     pub fn leave_unread(&mut self, psock: PsockId) -> bool {
-        self.receives(psock) && self.unread.insert(psock)
+        !self.lent.ask(psock) && self.receives(psock) && self.unread.insert(psock)
     }
 
     /// Whether this psock reads its TCP socket, now and as long as nobody tells otherwise.
@@ -134,7 +137,7 @@ impl MuxState {
     pub fn expire(&mut self, now: u64) {
         for psock in self.attached.iter() {
             let state = &mut self.psocks[psock.index()];
-            if state.strp.late(now) {
+            if state.strp.late(now) && !self.lent.psocks.contains(psock) {
                 state.stats.rx_timeouts += 1;
                 self.stop_receiving(psock, ETIMEDOUT);
             }

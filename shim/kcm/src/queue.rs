@@ -80,6 +80,7 @@ impl Queue {
     }
 
     /// The message at the head.
+    #[inline]
     pub fn head(&self, region: &[u8]) -> Option<Message> {
         (self.messages > 0).then(|| self.message_at(region, self.buffer.filled().start))?
     }
@@ -96,6 +97,7 @@ impl Queue {
     }
 
     /// Takes the head out.
+    #[inline]
     pub fn pop(&mut self, region: &[u8]) -> Option<Message> {
         let head = self.head(region)?;
         self.buffer.consume(head.bytes.end - self.start());

@@ -55,6 +55,38 @@ impl Csock {
     pub(crate) fn told(&self, connection: u64) -> u64 {
         if self.addresses { connection } else { 0 }
     }
+
+    /// As [`MuxState::receive`], from its region.
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        want: usize,
+        flags: i32,
+        region: &mut [u8],
+        copy: impl FnOnce(&[u8], Received) -> Result<(), Errno>,
+    ) -> Result<Received, Errno> {
+        let head = self.rx.head(region).ok_or(EAGAIN)?;
+        let (mut received, finished) = Received::of(self.kind, head.bytes.len(), want);
+        received.connection = self.told(head.tag.connection);
+        let peeks = flags & MSG_PEEK != 0;
+        if peeks {
+            received.flags = 0;
+        }
+        let copied = copy(&region[head.bytes.start..head.bytes.start + received.len], received);
+        if peeks {
+            return copied.map(|()| received);
+        }
+        if copied.is_ok() {
+            self.stats.rx_bytes += received.len as u64;
+            self.stats.rx_msgs += u64::from(finished);
+        }
+        if finished || copied.is_err() {
+            self.rx.pop(region);
+        } else {
+            self.rx.shorten(region, received.len);
+        }
+        copied.map(|()| received)
+    }
 }
 
 impl MuxState {
@@ -79,30 +111,13 @@ impl MuxState {
         copy: impl FnOnce(&[u8], Received) -> Result<(), Errno>,
     ) -> Result<Received, Errno> {
         let state = &mut self.csocks[csock.index()];
-        let region = memory.region(Region::Received(csock));
-        let head = state.rx.head(region).ok_or(EAGAIN)?;
-        let (mut received, finished) = Received::of(state.kind, head.bytes.len(), want);
-        received.connection = state.told(head.tag.connection);
-        let peeks = flags & MSG_PEEK != 0;
-        if peeks {
-            received.flags = 0;
-        }
-        let copied = copy(&region[head.bytes.start..head.bytes.start + received.len], received);
-        if peeks {
-            return copied.map(|()| received);
-        }
-        if copied.is_ok() {
-            state.stats.rx_bytes += received.len as u64;
-            state.stats.rx_msgs += u64::from(finished);
-        }
-        if finished || copied.is_err() {
-            state.rx.pop(region);
+        let before = state.rx.messages;
+        let received = state.receive(want, flags, memory.region(Region::Received(csock)), copy);
+        if state.rx.messages < before {
             self.note_if_empty(csock);
             self.refill_if_low(csock, memory);
-        } else {
-            state.rx.shorten(region, received.len);
         }
-        copied.map(|()| received)
+        received
     }
 
     /// Messages that a csock has.

@@ -30,6 +30,7 @@ use crate::buffer::Buffer;
 use crate::errno::EPIPE;
 use crate::id::{CsockId, Id, PsockId, Set};
 use crate::list::Fifo;
+use crate::loan::Lent;
 use crate::mux::{CSOCK, Csock, MuxState, PSOCK};
 use crate::outside::{Outside, Region, Regions, Tcp};
 use crate::queue::{Queue, RECORD, record_len};
@@ -49,6 +50,7 @@ impl MuxState {
     /// Makes a state whole whose lock's owner died. To be called with the lock, before anything else; and then
     /// [`MuxState::write_stalled`].
     pub fn repair<M: Regions, T: Tcp>(&mut self, outside: &mut Outside<'_, M, T>) {
+        self.lent = Lent::NONE;
         every().for_each(|psock| self.repair_stream(psock, outside));
         every().for_each(|csock| self.repair_queues(csock, outside.memory));
         every().for_each(|psock| self.repair_write(psock, outside));

@@ -59,9 +59,10 @@ impl MuxState {
         if let Some(caller) = caller {
             asked.insert(caller);
         }
-        let waiting = self.receivers.first_of(asked, |id| waits(id) > messages(id));
-        let first = self.receivers.first();
-        waiting.or_else(|| self.receivers.first_of(self.holding.others(), |_| true)).or(first)
+        let free = self.lent.csocks.others();
+        let waiting = self.receivers.first_of(asked.and(free), |id| waits(id) > messages(id));
+        let first = |of| self.receivers.first_of(of, |_| true);
+        waiting.or_else(|| first(self.holding.others().and(free))).or_else(|| first(free))
     }
 
     /// Whether a csock can take a message now.

@@ -3,6 +3,7 @@
 mod astray;
 mod connections;
 mod direct;
+mod loan;
 mod model;
 mod proc;
 mod receive;
