@@ -16,7 +16,7 @@ pub const PEEK_LEAST: usize = 4 << 10;
 /// Bytes that one peek asks for at most, beside what is missing of the message at hand.
 pub const PEEK_MOST: usize = 64 << 10;
 /// Messages that are queued beside those that go straight to a caller with many buffers: so that he comes again.
-const FEW: usize = 16;
+const FEW: usize = 4;
 
 impl Psock {
     /// Whether it reads its TCP socket, as long as it is attached.
