@@ -25,7 +25,8 @@
 //! | module | what |
 //! |---|---|
 //! | [`mux`] | a mux as this process has it |
-//! | [`entered`], [`source`] | being inside: with the lock, and what is done before it is let go; what lies in its epoll set |
+//! | [`entered`] | being inside: with the lock, and what is done before it is let go |
+//! | [`serve`], [`source`] | what there is to do in a mux; what lies in its epoll set |
 //! | [`local`], [`outside`] | this process's descriptors of a mux; the core's view of TCP through them |
 //! | [`stream`], [`ears`] | what a psock reads and writes, TCP or shared memory; how a mux hears of the latter |
 //! | [`csock`] | KCM sockets: made, cloned, closed |
@@ -61,6 +62,7 @@ pub mod receive;
 pub mod registry;
 pub mod send;
 mod senders;
+mod serve;
 pub mod share;
 mod source;
 mod stream;
