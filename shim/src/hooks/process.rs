@@ -3,10 +3,10 @@
 use super::stdio;
 use crate::fork;
 use crate::process;
-use crate::socket::close;
+use crate::socket::{close, kcm};
 use core::ffi::{c_char, c_int, c_ulong};
 use libc::pid_t;
-use preloop_sys::real;
+use preloop_sys::{Errno, errno, real};
 
 /// fork(2).
 ///
@@ -18,8 +18,13 @@ pub unsafe extern "C" fn fork() -> pid_t {
     forked(|| unsafe { real::fork() })
 }
 
-/// Runs a call that makes a child with a copy of this process's memory.
+/// Runs a call that makes a child with a copy of this process's memory. In a signal handler that has interrupted its thread
+/// inside a KCM socket's mux it fails with EAGAIN: the child would go on in there too.
 pub fn forked(call: impl FnOnce() -> pid_t) -> pid_t {
+    if kcm::entered::is_inside() {
+        errno::set(Errno::EAGAIN);
+        return -1;
+    }
     stdio::hold(|| fork::fork(call))
 }
 
