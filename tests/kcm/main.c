@@ -19,6 +19,7 @@ static const struct {
     {"attached_once", attached_once},
     {"signals", signals},
     {"ended_by_handler", ended_by_handler},
+    {"lent_and_wanted", lent_and_wanted},
     {"limited", limited},
     {"centuries", centuries},
     {"inherited_limit", inherited_limit},
@@ -38,8 +39,10 @@ static const struct {
     {"mux_is_gone", mux_is_gone},
     {"posted_while_forking", posted_while_forking},
     {"stopped", stopped},
+    {"read_together", read_together},
     {"streams", streams},
     {"woken_and_killed", woken_and_killed},
+    {"woken_together", woken_together},
     {"wrong_headers", wrong_headers},
 };
 

@@ -40,6 +40,7 @@ void in_turn(void);
 void inherited_limit(void);
 void killed_senders(void);
 void left_to_those_who_can(void);
+void lent_and_wanted(void);
 void limited(void);
 void low_water(void);
 void many_given_on(void);
@@ -52,8 +53,10 @@ void posted_while_forking(void);
 void sender_in_child(void);
 void signals(void);
 void stopped(void);
+void read_together(void);
 void streams(void);
 void woken_and_killed(void);
+void woken_together(void);
 void wrong_headers(void);
 
 #endif

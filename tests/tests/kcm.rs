@@ -21,7 +21,7 @@ macro_rules! cases {
 }
 
 cases! {
-    absurd_lengths, asleep_before, attached_once, backlog, cancelled_reader, cancelled_sender, cancelled_splice, centuries, child_closes, ended_by_handler, execs_in_shared_memory, forged_socket, herd, idle, in_turn, inherited_limit, killed_senders, left_to_those_who_can, limited, low_water, many_given_on, mux_is_gone, none_to_spare, nothing_skipped, passed_on, passer_is_gone, posted_while_forking, sender_in_child, signals, stopped, streams, woken_and_killed, wrong_headers,
+    absurd_lengths, asleep_before, attached_once, backlog, cancelled_reader, cancelled_sender, cancelled_splice, centuries, child_closes, ended_by_handler, execs_in_shared_memory, forged_socket, herd, idle, in_turn, inherited_limit, killed_senders, left_to_those_who_can, lent_and_wanted, limited, low_water, many_given_on, mux_is_gone, none_to_spare, nothing_skipped, passed_on, passer_is_gone, posted_while_forking, read_together, sender_in_child, signals, stopped, streams, woken_and_killed, woken_together, wrong_headers,
 }
 
 fn play(case: &str) -> ExitCode {

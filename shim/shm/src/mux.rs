@@ -1,7 +1,7 @@
 //! The memory of a KCM multiplexor: one mapping, which forked siblings share. Layout in `preloop_uapi::mux`.
 //!
-//! Everything behind the header is reached by who holds the mux's lock, and by nobody else; siblings are one program,
-//! and trust each other with it.
+//! Everything behind the header is reached by who holds the mux's lock, or was lent a part of it by one who does, and by
+//! nobody else; siblings are one program, and trust each other with it.
 
 use crate::lock::{Held, RobustLock};
 use core::ops::Range;
@@ -15,7 +15,7 @@ use preloop_uapi::mux::{
     HELD_BYTES, HELD_OFFSET, MUX_BYTES, MUX_MAGIC, MUX_NAME, MuxHeader, PLACES, REGION_BYTES, REGIONS_OFFSET,
     STATE_OFFSET,
 };
-use preloop_uapi::sync::Ordering;
+use preloop_uapi::sync::{AtomicU64, Ordering};
 use std::os::fd::{AsRawFd, IntoRawFd};
 
 const _: () = {
@@ -27,9 +27,12 @@ const _: () = {
 #[derive(Debug)]
 pub struct MuxMemory {
     base: *mut u8,
+    /// Regions of psocks and csocks, by bits, that this process has lent: `Locked` reaches them no more. Changed by who has
+    /// the lock.
+    lent: [[AtomicU64; PLACES / 64]; 2],
 }
 
-// SAFETY: the header is atomics and a lock; the rest is reached through `Locked` alone.
+// SAFETY: the header is atomics and a lock; the rest is reached through `Locked` and what it lends alone.
 unsafe impl Send for MuxMemory {}
 // SAFETY: as above.
 unsafe impl Sync for MuxMemory {}
@@ -82,7 +85,7 @@ impl MuxMemory {
         // A core dump of the program need not hold gigabytes of address space.
         // SAFETY: the range was just mapped.
         unsafe { libc::madvise(base, MUX_BYTES, libc::MADV_DONTDUMP) };
-        Ok(Self { base: base.cast() })
+        Ok(Self { base: base.cast(), lent: Default::default() })
     }
 
     /// What is known without the lock.
@@ -94,6 +97,48 @@ impl MuxMemory {
     fn lock_word(&self) -> &RobustLock {
         // SAFETY: inside the header, large and aligned enough (see above), initialised by `create` before anybody locks it.
         unsafe { &*self.header().lock.as_ptr().cast() }
+    }
+
+    /// The bytes of a region.
+    ///
+    /// # Safety
+    /// There is no other reference into it as long as the answer lives.
+    #[allow(clippy::mut_from_ref, reason = "the caller sees to it that there is one at a time")]
+    #[inline]
+    unsafe fn slice(&self, which: Region) -> &mut [u8] {
+        let range = range(which);
+        // SAFETY: inside the mapping, and the caller's word.
+        unsafe { core::slice::from_raw_parts_mut(self.base.add(range.start), range.len()) }
+    }
+
+    /// Copies between two regions.
+    ///
+    /// # Safety
+    /// There is no reference into either.
+    #[inline]
+    unsafe fn copy(&self, source: Region, from: Range<usize>, target: Region, at: usize) {
+        assert!(source != target);
+        let (source, target) = (range(source), range(target));
+        assert!(from.start <= from.end && from.end <= source.len() && at <= target.len() - from.len());
+        // SAFETY: both are inside their regions, which are not the same and do not overlap; and the caller's word.
+        unsafe {
+            let from_address = self.base.add(source.start + from.start);
+            core::ptr::copy_nonoverlapping(from_address, self.base.add(target.start + at), from.len());
+        }
+    }
+
+    /// The word and the bit of a region that can be lent.
+    fn lent_bit(&self, which: Region) -> Option<(&AtomicU64, u64)> {
+        let (of, n) = match which {
+            Region::Psock(PsockId(n)) => (0, n),
+            Region::Received(CsockId(n)) => (1, n),
+            Region::ToSend(_) | Region::Held => return None,
+        };
+        Some((&self.lent[of][usize::from(n / 64)], 1 << (n % 64)))
+    }
+
+    fn is_lent(&self, which: Region) -> bool {
+        self.lent_bit(which).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 
     /// Takes the lock.
@@ -117,6 +162,27 @@ pub struct Locked<'a> {
 }
 
 impl Locked<'_> {
+    /// Hands out the region of a csock's messages, and that of a psock, until [`Locked::take_back`]. Whoever has the lock
+    /// meanwhile finds them empty. None if either is lent already.
+    pub fn lend(&mut self, psock: Option<PsockId>, csock: CsockId) -> Option<Lent> {
+        let lent = Lent { base: self.memory.base, psock, csock };
+        if lent.regions().any(|which| self.memory.is_lent(which)) {
+            return None;
+        }
+        for (word, bit) in lent.regions().filter_map(|which| self.memory.lent_bit(which)) {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        Some(lent)
+    }
+
+    /// Takes them back.
+    pub fn take_back(&mut self, lent: Lent) {
+        assert!(lent.base == self.memory.base);
+        for (word, bit) in lent.regions().filter_map(|which| self.memory.lent_bit(which)) {
+            word.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
     /// The state and the regions.
     pub fn parts(&mut self) -> (&mut MuxState, MuxRegions<'_>) {
         // SAFETY: all who reach the state hold the lock, and `self` is borrowed as long as the answer lives. Zeros, which it
@@ -137,6 +203,7 @@ pub struct MuxRegions<'a> {
     memory: &'a MuxMemory,
 }
 
+#[inline]
 fn range(which: Region) -> Range<usize> {
     let (at, len) = match which {
         Region::Psock(PsockId(n)) => (usize::from(n) * REGION_BYTES, REGION_BYTES),
@@ -150,27 +217,90 @@ fn range(which: Region) -> Range<usize> {
 impl MuxRegions<'_> {
     /// Gives the pages of a region back.
     pub fn release(&mut self, which: Region) {
+        if self.memory.is_lent(which) {
+            return;
+        }
         let range = range(which);
-        // SAFETY: inside the mapping; nobody has a reference into it, `self` being borrowed alone.
+        // SAFETY: inside the mapping; nobody has a reference into it, `self` being borrowed alone, and it is not lent.
         unsafe { libc::madvise(self.memory.base.add(range.start).cast(), range.len(), libc::MADV_REMOVE) };
     }
 }
 
 impl Regions for MuxRegions<'_> {
     fn region(&mut self, which: Region) -> &mut [u8] {
-        let range = range(which);
-        // SAFETY: inside the mapping; the lock is held, and `self` is borrowed alone, so there is no other reference.
-        unsafe { core::slice::from_raw_parts_mut(self.memory.base.add(range.start), range.len()) }
+        if self.memory.is_lent(which) {
+            return &mut [];
+        }
+        // SAFETY: the lock is held, and `self` is borrowed alone, so there is no other reference: it is not lent.
+        unsafe { self.memory.slice(which) }
     }
 
     fn copy(&mut self, source: Region, from: Range<usize>, target: Region, at: usize) {
-        assert!(source != target);
-        let (source, target) = (range(source), range(target));
-        assert!(from.start <= from.end && from.end <= source.len() && at <= target.len() - from.len());
-        // SAFETY: both are inside their regions, which are not the same and do not overlap.
-        unsafe {
-            let from_address = self.memory.base.add(source.start + from.start);
-            core::ptr::copy_nonoverlapping(from_address, self.memory.base.add(target.start + at), from.len());
+        if !self.memory.is_lent(source) && !self.memory.is_lent(target) {
+            // SAFETY: the lock is held, `self` is borrowed alone, and neither is lent.
+            unsafe { self.memory.copy(source, from, target, at) };
+        }
+    }
+}
+
+/// Regions that are lent to whoever has this, and to nobody else.
+#[derive(Debug)]
+pub struct Lent {
+    /// Of which mux.
+    base: *mut u8,
+    psock: Option<PsockId>,
+    csock: CsockId,
+}
+
+impl Lent {
+    fn regions(&self) -> impl Iterator<Item = Region> + use<> {
+        [Some(Region::Received(self.csock)), self.psock.map(Region::Psock)].into_iter().flatten()
+    }
+
+    #[inline]
+    fn has(&self, which: Region) -> bool {
+        match which {
+            Region::Psock(psock) => self.psock == Some(psock),
+            Region::Received(csock) => self.csock == csock,
+            Region::ToSend(_) | Region::Held => false,
+        }
+    }
+}
+
+// SAFETY: it is a name of memory that belongs to no thread, and is reached through a `MuxMemory`.
+unsafe impl Send for Lent {}
+
+impl MuxMemory {
+    /// The regions that are lent.
+    pub fn of<'a>(&'a self, lent: &'a mut Lent) -> LentRegions<'a> {
+        assert!(lent.base == self.base);
+        LentRegions { memory: self, lent }
+    }
+}
+
+/// The regions that are lent, at hand.
+#[derive(Debug)]
+pub struct LentRegions<'a> {
+    memory: &'a MuxMemory,
+    lent: &'a mut Lent,
+}
+
+impl Regions for LentRegions<'_> {
+    #[inline]
+    fn region(&mut self, which: Region) -> &mut [u8] {
+        if !self.lent.has(which) {
+            return &mut [];
+        }
+        // SAFETY: its bit is set, so that nobody makes a reference to it but who has the one `Lent` of it, which `self` has
+        // alone; and that was made with `Locked` borrowed alone, when there was none.
+        unsafe { self.memory.slice(which) }
+    }
+
+    #[inline]
+    fn copy(&mut self, source: Region, from: Range<usize>, target: Region, at: usize) {
+        if self.lent.has(source) && self.lent.has(target) {
+            // SAFETY: as above.
+            unsafe { self.memory.copy(source, from, target, at) };
         }
     }
 }

@@ -13,7 +13,7 @@ use preloop_kcm::direct::NoSink;
 use preloop_kcm::id::{CsockId, PsockId};
 use preloop_kcm::outside::Outside;
 use preloop_kcm::{MuxState, Set, Work};
-use preloop_shm::mux::{Locked, MuxRegions};
+use preloop_shm::mux::{Lent, Locked, MuxRegions};
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd};
 use preloop_uapi::sync::Ordering;
@@ -31,11 +31,11 @@ pub fn is_inside() -> bool {
 
 /// This thread's being inside a mux. It ends when the locks are let go, and not before.
 #[derive(Debug)]
-struct Inside;
+pub(super) struct Inside;
 
 impl Inside {
     /// `None` when it is inside already.
-    fn begin() -> Option<Self> {
+    pub(super) fn begin() -> Option<Self> {
         if INSIDE.replace(true) { None } else { Some(Self) }
     }
 }
@@ -56,6 +56,8 @@ pub struct Entered<'a> {
     mux: &'a Arc<Mux>,
     /// Something is left unread that nobody was told of.
     pub(super) leaves_unread: bool,
+    /// The psock that was read last for a call.
+    pub(super) last_read: Option<PsockId>,
     /// Dropped when the locks are let go.
     _inside: Inside,
     /// Dropped last of all.
@@ -75,11 +77,10 @@ impl<'a> Entered<'a> {
         // Threads of one process meet at its own lock: the other one the kernel passes on to whoever sleeps, however long
         // that takes to wake.
         let local = mux.local();
-        Ok(Self { locked: mux.lock(), local, mux, leaves_unread: false, _inside: inside, news: News::default() })
+        let (locked, news) = (mux.lock(), News::default());
+        Ok(Self { locked, local, mux, leaves_unread: false, last_read: None, _inside: inside, news })
     }
-}
 
-impl<'a> Entered<'a> {
     /// Which mux.
     pub fn its_mux(&self) -> &'a Arc<Mux> {
         self.mux
@@ -90,6 +91,16 @@ impl Entered<'_> {
     /// Which mux, to keep.
     pub fn mux(&self) -> Arc<Mux> {
         Arc::clone(self.mux)
+    }
+
+    /// Lends the regions of a csock's messages and of a psock.
+    pub fn lend_regions(&mut self, psock: Option<PsockId>, csock: CsockId) -> Option<Lent> {
+        self.locked.lend(psock, csock)
+    }
+
+    /// Takes them back.
+    pub fn take_regions_back(&mut self, regions: Lent) {
+        self.locked.take_back(regions);
     }
 
     /// Has the core do something.
@@ -161,7 +172,7 @@ impl Entered<'_> {
 
     /// Does what the core left to do.
     fn settle(&mut self) {
-        while self.state().has_work() {
+        while self.state().has_work() || self.recall() {
             let Work { gained, emptied, flushed, posted, resumed, .. } = self.state().take_work();
             for csock in emptied.iter() {
                 self.local.hush(csock, self.mux.csock(csock));

@@ -27,6 +27,7 @@
 //! | [`mux`] | a mux as this process has it |
 //! | [`entered`] | being inside: with the lock, and what is done before it is let go |
 //! | [`serve`], [`source`] | what there is to do in a mux; what lies in its epoll set |
+//! | [`loan`] | receiving without the lock |
 //! | [`local`], [`outside`] | this process's descriptors of a mux; the core's view of TCP through them |
 //! | [`stream`], [`ears`] | what a psock reads and writes, TCP or shared memory; how a mux hears of the latter |
 //! | [`csock`] | KCM sockets: made, cloned, closed |
@@ -47,6 +48,7 @@ mod ears;
 pub mod entered;
 mod fields;
 pub mod fork;
+mod loan;
 mod local;
 pub mod lower;
 mod members;

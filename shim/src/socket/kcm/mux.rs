@@ -1,6 +1,7 @@
 //! A mux as this process has it.
 
 use super::entered::Entered;
+use super::loan::Loans;
 use super::local::Local;
 use super::lower::News;
 use super::readers::Readers;
@@ -15,7 +16,7 @@ use crate::socket::wait;
 use libc::{EPOLLET, EPOLLIN};
 use preloop_kcm::id::{CsockId, PsockId};
 use preloop_kcm::stats::{MuxStats, PsockStats};
-use preloop_shm::mux::{Locked, MuxMemory};
+use preloop_shm::mux::{Lent, LentRegions, Locked, MuxMemory};
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call, event};
 use preloop_uapi::mux::{CsockEntry, MuxHeader, PLACES, PsockEntry};
@@ -37,6 +38,8 @@ pub struct Mux {
     left: [AtomicU64; PLACES / 64],
     /// The calls of this process that receive.
     pub readers: Readers,
+    /// What they have borrowed.
+    pub loans: Loans,
     local: Mutex<Local>,
 }
 
@@ -93,6 +96,7 @@ impl Mux {
             vault,
             left: Default::default(),
             readers: Readers::default(),
+            loans: Loans::none(),
             local,
         });
         registry::add(&mux);
@@ -183,6 +187,11 @@ impl Mux {
         if left == [0; PLACES / 64] { Vec::new() } else { (0..=u8::MAX).filter(is_left).map(CsockId).collect() }
     }
 
+    /// Regions that are lent.
+    pub fn lent<'a>(&'a self, regions: &'a mut Lent) -> LentRegions<'a> {
+        self.memory.of(regions)
+    }
+
     /// The lock between processes.
     pub fn lock(&self) -> Locked<'_> {
         lock(&self.memory)
@@ -206,16 +215,27 @@ impl Mux {
         let _ = call::write(self.kick, &1u64.to_ne_bytes());
     }
 
-    /// Takes the lock.
+    /// Takes the lock, and has all back that calls have borrowed.
     ///
     /// # Errors
     /// EAGAIN in a signal handler that came in while this very thread has the lock.
     pub fn enter(self: &Arc<Self>) -> Result<Entered<'_>, Errno> {
+        let mut entered = self.enter_beside()?;
+        entered.take_all_back();
+        Ok(entered)
+    }
+
+    /// Takes the lock, beside calls that have borrowed something: to receive, to send, or to serve.
+    ///
+    /// # Errors
+    /// EAGAIN in a signal handler that came in while this very thread has the lock.
+    pub fn enter_beside(self: &Arc<Self>) -> Result<Entered<'_>, Errno> {
         let mut entered = Entered::begin(self)?;
         let needs_repair = self.header().needs_repair.swap(0, Ordering::AcqRel) != 0;
         let members = self.header().members.load(Ordering::Acquire);
         // For a repair all TCP sockets have to be there, to be asked how far the dead one had come with them.
         if core::mem::replace(&mut entered.local.members, members) != members || needs_repair {
+            entered.take_all_back();
             members::sync(&mut entered);
         }
         if needs_repair {
@@ -231,6 +251,7 @@ impl Mux {
             self.members_changed();
         }
         for csock in self.take_left() {
+            entered.take_all_back();
             super::csock::let_go(&mut entered, csock);
         }
         Ok(entered)
@@ -238,7 +259,7 @@ impl Mux {
 
     /// Does what is to be done now. True if that may not be all.
     pub fn serve(self: &Arc<Self>) -> bool {
-        self.enter().is_ok_and(|mut entered| entered.serve_all())
+        self.enter_beside().is_ok_and(|mut entered| entered.serve_all())
     }
 
     /// In a forked child: what belongs to the parent alone is made anew.

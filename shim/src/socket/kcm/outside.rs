@@ -10,7 +10,7 @@ use preloop_parsers::spec::Spec;
 use preloop_parsers::{Fields, Program, Verdict};
 use preloop_shm::copy::Buffers;
 use preloop_sys::probe::Access;
-use preloop_sys::{Errno, call};
+use preloop_sys::{Errno, Fd, call};
 use std::sync::Arc;
 
 fn core_errno(errno: Errno) -> CoreErrno {
@@ -70,8 +70,7 @@ impl Tcp for Local {
     }
 
     fn receive_limit(&mut self, psock: PsockId) -> u32 {
-        let Some(fd) = self.tcp(psock) else { return 0 };
-        call::int_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF).map_or(0, |bytes| bytes.max(0) as u32)
+        self.stream(psock).map_or(0, Stream::limit)
     }
 
     fn receive_time(&mut self, psock: PsockId) -> u64 {
@@ -90,8 +89,62 @@ impl Tcp for Local {
     }
 }
 
-/// A psock's program, and what it reads besides the bytes. A spec stands beside its program, where it is quickly at hand.
+/// A TCP socket that was lent, with the parser of its psock, as far as reading asks for it.
 #[derive(Debug)]
+pub struct Borrowed<'a> {
+    stream: Stream<'a>,
+    reader: &'a Reader,
+}
+
+impl<'a> Borrowed<'a> {
+    /// It is the library's `fd`, whose connection has not moved to shared memory.
+    pub fn new(fd: Fd, reader: &'a Reader) -> Self {
+        Self { stream: Stream::new(fd, None), reader }
+    }
+}
+
+impl Tcp for Borrowed<'_> {
+    type Parser = Reader;
+
+    fn peek(&mut self, _: PsockId, into: &mut [u8]) -> Result<usize, CoreErrno> {
+        self.stream.peek(into).map_err(core_errno)
+    }
+
+    fn take(&mut self, _: PsockId, n: usize) {
+        self.stream.discard(n);
+    }
+
+    fn available(&mut self, _: PsockId) -> usize {
+        self.stream.available()
+    }
+
+    fn write(&mut self, _: PsockId, _: &[&[u8]]) -> Result<usize, CoreErrno> {
+        Err(preloop_kcm::errno::EAGAIN)
+    }
+
+    fn read_position(&mut self, _: PsockId) -> Option<u64> {
+        None
+    }
+
+    fn write_position(&mut self, _: PsockId) -> Option<u64> {
+        None
+    }
+
+    fn receive_limit(&mut self, _: PsockId) -> u32 {
+        self.stream.limit()
+    }
+
+    fn receive_time(&mut self, _: PsockId) -> u64 {
+        0
+    }
+
+    fn parser(&mut self, _: PsockId) -> Reader {
+        self.reader.clone()
+    }
+}
+
+/// A psock's program, and what it reads besides the bytes. A spec stands beside its program, where it is quickly at hand.
+#[derive(Clone, Debug)]
 pub struct Reader(Option<(Option<Spec>, Arc<Program>, Fields)>);
 
 impl Parse for Reader {

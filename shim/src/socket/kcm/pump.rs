@@ -253,6 +253,8 @@ impl Known {
             if mux.readers.have_stopped() && !own.has_alarm {
                 hear(&mux, &mux.local());
             }
+            // What they have borrowed comes back.
+            drop(mux.enter());
             self.serve(&mux);
             false
         });

@@ -52,6 +52,22 @@ impl Readers {
         before % UNASKED + messages as u32 >= UNASKED && self.since_asked(now()) >= UNASKED_FOR
     }
 
+    /// One has enough, without the mux's lock: another one comes.
+    pub fn go_on_without_asking(&self) {
+        if !self.busy.load(Relaxed) {
+            self.busy.store(true, SeqCst);
+        }
+    }
+
+    /// As [`Readers::should_ask`], of calls that count by themselves.
+    pub fn is_to_ask(&self, unasked: &mut usize, now: impl FnOnce() -> u64) -> bool {
+        let looks = *unasked >= UNASKED as usize;
+        if looks {
+            *unasked = 0;
+        }
+        looks && self.since_asked(now()) >= UNASKED_FOR
+    }
+
     fn since_asked(&self, now: u64) -> u64 {
         now.saturating_sub(self.asked_at.load(Relaxed))
     }

@@ -2,6 +2,7 @@
 
 use super::csock::Sock;
 use super::entered::Entered;
+use super::loan::{self, Came};
 use libc::{MSG_DONTWAIT, MSG_PEEK, SO_RCVTIMEO};
 use preloop_kcm::direct::{NoSink, Sink};
 use preloop_kcm::errno::{EFAULT, Errno as CoreErrno};
@@ -65,13 +66,23 @@ impl Slots for Slot<'_> {
 /// EAGAIN when there is none and the call may not wait, or has waited as long as SO_RCVTIMEO says; EINTR; EFAULT for
 /// buffers outside of memory, and the message is lost.
 pub fn receive(mut sock: Sock, slots: &mut impl Slots, flags: i32) -> Result<usize, Errno> {
-    let mut slept = None;
+    let (mut slept, mut woke) = (None, false);
     loop {
-        let mut entered = sock.mux.enter()?;
-        if slept.is_some() {
+        // Who was woken tells others of what is left, for which he has taken the token.
+        let came = if flags & MSG_PEEK == 0 && !woke { loan::receive(&sock, slots) } else { Came::NotAll };
+        if came == Came::Enough {
+            return Ok(slots.filled());
+        }
+        let mut entered = sock.mux.enter_beside()?;
+        entered.take_back(sock.id);
+        if core::mem::take(&mut woke) {
             entered.state().reader_woke(sock.id);
         }
-        take(&sock, &mut entered, slots, flags);
+        if flags & MSG_PEEK != 0 {
+            peek(&sock, &mut entered, slots, flags);
+        } else if take(&sock, &mut entered, slots, (came == Came::Asks, slept.is_none())) {
+            continue;
+        }
         if slept.is_some() && entered.state().messages(sock.id) > 0 {
             // The token that woke this call stood for more messages than it takes.
             entered.local.tell(sock.id, sock.mux.csock(sock.id), true);
@@ -80,7 +91,10 @@ pub fn receive(mut sock: Sock, slots: &mut impl Slots, flags: i32) -> Result<usi
         match (slots.filled(), slots.error()) {
             (0, Some(error)) => return Err(Errno::new(error)),
             (0, None) => {}
-            (filled, _) => return Ok(filled),
+            (filled, _) => {
+                entered.lend(sock.id);
+                return Ok(filled);
+            }
         }
         let is_over = |since| has_waited(sock.ends.own, SO_RCVTIMEO, since);
         if flags & MSG_DONTWAIT != 0 || sock.is_nonblocking() || slept.is_some_and(is_over) {
@@ -90,6 +104,7 @@ pub fn receive(mut sock: Sock, slots: &mut impl Slots, flags: i32) -> Result<usi
         entered.state().reader_sleeps(sock.id);
         drop(entered);
         sock = sleep_on(sock)?;
+        woke = true;
     }
 }
 
@@ -112,7 +127,8 @@ fn sleep_on(sock: Sock) -> Result<Sock, Errno> {
 
 /// A call that slept comes to nothing. If it took a token nevertheless, others are to have one.
 fn sleeps_no_more(sock: &Sock) {
-    let Ok(mut entered) = sock.mux.enter() else { return };
+    let Ok(mut entered) = sock.mux.enter_beside() else { return };
+    entered.take_back(sock.id);
     entered.state().reader_woke(sock.id);
     if entered.state().messages(sock.id) > 0 {
         entered.local.tell(sock.id, sock.mux.csock(sock.id), true);
@@ -126,26 +142,36 @@ pub fn has_waited(own: Fd, timeout: i32, since: u64) -> bool {
     limit > 0 && clock::now().saturating_sub(since) >= limit
 }
 
-/// Takes what there is, from the queue, and then from TCP itself.
-fn take(sock: &Sock, entered: &mut Entered<'_>, slots: &mut impl Slots, flags: i32) {
-    if flags & MSG_PEEK != 0 {
-        if entered.state().messages(sock.id) == 0 {
-            entered.serve(Some(sock.id), &mut NoSink);
-        }
-        take_queued(sock, entered, slots, flags);
-        return;
+/// Looks at the next message.
+fn peek(sock: &Sock, entered: &mut Entered<'_>, slots: &mut impl Slots, flags: i32) {
+    if entered.state().messages(sock.id) == 0 {
+        entered.serve(Some(sock.id), &mut NoSink);
     }
-    take_queued(sock, entered, slots, flags);
-    if slots.room().is_some() || entered.state().messages(sock.id) == 0 {
-        entered.read_on(sock.id, slots);
-    }
-    if slots.room().is_some() || sock.mux.readers.should_ask(slots.filled(), clock::now) {
-        entered.serve(Some(sock.id), slots);
-        // What came while no message could go straight to the caller.
-        take_queued(sock, entered, slots, flags);
-    }
+    receive_queued(sock, entered, slots, flags);
 }
 
-fn take_queued(sock: &Sock, entered: &mut Entered<'_>, slots: &mut impl Slots, flags: i32) {
+/// Takes what there is, from the queue, and then from TCP itself. A call `asks` the mux's set for the sake of others, or if need
+/// be. True if it is to go on without the lock; `told` is for [`Entered::lend_now`].
+fn take(sock: &Sock, entered: &mut Entered<'_>, slots: &mut impl Slots, (asks, told): (bool, bool)) -> bool {
+    let id = sock.id;
+    if entered.state().has_much(id) && entered.lend_now(id, slots, told) {
+        return true;
+    }
+    receive_queued(sock, entered, slots, 0);
+    if entered.lend_now(id, slots, told) {
+        return true;
+    }
+    if slots.room().is_some() || entered.state().messages(id) == 0 || entered.state().somebody_waits() {
+        entered.read_on(id, slots);
+    }
+    if slots.room().is_some() || asks || sock.mux.readers.should_ask(slots.filled(), clock::now) {
+        entered.serve(Some(id), slots);
+        // What came while no message could go straight to the caller.
+        receive_queued(sock, entered, slots, 0);
+    }
+    false
+}
+
+fn receive_queued(sock: &Sock, entered: &mut Entered<'_>, slots: &mut impl Slots, flags: i32) {
     entered.with(|state, outside| state.receive_into(sock.id, flags, outside.memory, slots));
 }

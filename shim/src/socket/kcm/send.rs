@@ -49,7 +49,7 @@ pub fn send(sock: Sock, message: Outgoing<'_>) -> Result<usize, Errno> {
 /// Sends messages, up to the first that would have to wait, or fails: that one is as if it had not been tried. `next` is told
 /// how many bytes of the last one were sent, and has the next one.
 pub fn send_ahead<'a>(sock: &Sock, mut next: impl FnMut(Option<usize>) -> Option<Outgoing<'a>>) {
-    let Ok(mut entered) = sock.mux.enter() else { return };
+    let Ok(mut entered) = sock.mux.enter_beside() else { return };
     let mut sent = None;
     while let Some(message) = next(sent) {
         sent = message.attempt(sock.id, &mut entered).ok();
@@ -93,7 +93,7 @@ fn send_by(
 ) -> Result<usize, Errno> {
     let mut slept = None;
     loop {
-        let mut entered = sock.mux.enter()?;
+        let mut entered = sock.mux.enter_beside()?;
         let sent = attempt(&mut entered);
         let is_over = |since| has_waited(sock.ends.own, SO_SNDTIMEO, since);
         match sent {

@@ -21,6 +21,7 @@ impl Entered<'_> {
     pub fn pull<S: Sink>(&mut self, psock: PsockId, csock: Option<CsockId>, sink: &mut S) {
         // Pumps of other processes would have to be told of the rest at each call, and wake.
         let (now, may_leave) = (clock::now(), !self.its_mux().is_shared());
+        self.last_read = csock.map_or(self.last_read, |_| Some(psock));
         self.leaves_unread |= match self.local.tcp(psock) {
             Some(_) => self.with(|state, outside| state.pull(psock, Caller { csock, sink, now, may_leave }, outside)),
             None => self.state().leave_unread(psock),
@@ -41,7 +42,7 @@ impl Entered<'_> {
         }
         // Each in its turn: others would wait for one that always has more.
         for psock in self.state().unread().iter_behind(self.its_mux().readers.last_read()) {
-            if sink.is_full() && self.state().messages(csock) > 0 {
+            if sink.is_full() && self.state().messages(csock) > 0 && !self.state().somebody_waits() {
                 break;
             }
             self.its_mux().readers.reads(psock);
@@ -52,6 +53,7 @@ impl Entered<'_> {
     /// Does what the events of the mux's set say, and reads on where TCP does not tell again, for a call that waits on a csock,
     /// or for nobody. Nobody else does while calls receive without pause. True if that may not be all: the set has more.
     pub fn serve<S: Sink>(&mut self, csock: Option<CsockId>, sink: &mut S) -> bool {
+        self.recall();
         let unread = self.state().unread();
         self.hear(csock, sink);
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_A_TIME];
@@ -63,12 +65,19 @@ impl Entered<'_> {
             let (bits, what) = (event.events, event.u64);
             match Source::from_bits(what) {
                 Source::Psock(psock) => self.psock_event(psock, bits, csock, sink),
-                Source::FarEnd(csock) if bits & EPOLLHUP as u32 != 0 => super::csock::hung_up(self, csock),
+                Source::FarEnd(csock) if bits & EPOLLHUP as u32 != 0 => {
+                    self.take_all_back();
+                    super::csock::hung_up(self, csock);
+                }
                 Source::FarEnd(_) => {}
                 // Members were brought up to date by entering.
                 Source::Kick => self.note_posts(),
-                Source::Desk => share::serve_desk(self),
+                Source::Desk => {
+                    self.take_all_back();
+                    share::serve_desk(self);
+                }
                 Source::Timer => {
+                    self.take_all_back();
                     self.local.timer_rang();
                     self.look_at_clock();
                     self.look_around();

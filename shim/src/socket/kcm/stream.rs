@@ -80,6 +80,11 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// As `Tcp::receive_limit`.
+    pub fn limit(self) -> u32 {
+        call::int_option(self.fd, libc::SOL_SOCKET, libc::SO_RCVBUF).map_or(0, |bytes| bytes.max(0) as u32)
+    }
+
     /// As `Tcp::room`. A sender that waits for space in a ring may leave the rest of it empty.
     pub fn room(self) -> u32 {
         self.moved.map_or(u32::MAX, |(_, link)| u32::try_from(link.rx_ring().size() / 2).unwrap_or(u32::MAX))
