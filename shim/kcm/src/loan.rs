@@ -13,7 +13,7 @@
 //! - Nothing is steered to a csock that is lent. It keeps its place in the list of receivers.
 //! - A csock that has messages has them as long as it is lent: whoever takes the last one gives it back.
 //! - Sending, sleeping and waking are of other fields, and go on.
-//! - Where somebody waits for messages, or they for him, what is lent is to come back ([`MuxState::wants_back`]): he goes
+//! - Where somebody waits for messages, or they for him, what is lent is to come back ([`MuxState::wanted_back`]): he goes
 //!   before who has some.
 //! - All else waits until nothing is lent ([`MuxState::lent`]): sockets that come and go, options, a fork, repair. A mux
 //!   that other processes may have lends nothing, since a loan ends with the process that has it.

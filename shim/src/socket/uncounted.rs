@@ -3,7 +3,7 @@
 //! has not moved by then, stays on TCP, where all who have it can use it.
 //!
 //! A child that shares the memory of its parent runs with the library's tables, and does nothing to them
-//! ([`process::is_uncounted`](crate::process::is_uncounted)). One with a copy of it knows no descriptor from the start: they
+//! ([`process::is_uncounted`]). One with a copy of it knows no descriptor from the start: they
 //! all are the kernel's alone.
 
 use crate::fdtable;

@@ -138,7 +138,7 @@ fn write_parser(parser: &[u8]) -> Result<Inner, Errno> {
 /// Puts a new csock into the vault, if there is one.
 ///
 /// # Errors
-/// See [`Vault::put`].
+/// See [`Vault::put`](super::vault::Vault::put).
 pub fn put_csock(mux: &Mux, csock: CsockId, far: Fd, generation: u32) -> Result<(), Errno> {
     let Some(vault) = mux.vault() else { return Ok(()) };
     vault.put(Member::Csock(csock, generation), &[far])
@@ -159,7 +159,7 @@ pub struct Passable<'a> {
 /// Puts a psock into the vault, if there is one.
 ///
 /// # Errors
-/// See [`Vault::put`] and, for a connection that has moved to shared memory, [`pack::lay`]; EMFILE and its like.
+/// See [`Vault::put`](super::vault::Vault::put) and, for a connection that has moved to shared memory, [`pack::lay`]; EMFILE and its like.
 pub fn put_psock(mux: &Mux, psock: PsockId, generation: u32, passable: Passable<'_>) -> Result<(), Errno> {
     let Some(vault) = mux.vault() else { return Ok(()) };
     let parser = write_parser(passable.parser)?;
