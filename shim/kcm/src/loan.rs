@@ -30,6 +30,8 @@ use crate::strparser::Cut;
 
 /// See [`MuxState::has_much`]: as SO_RCVBUF counts.
 const MUCH: u64 = 32 << 10;
+/// See [`MuxState::has_short`], in bytes.
+const SHORT: u32 = 4 << 10;
 
 /// What is lent.
 #[repr(C)]
@@ -108,6 +110,12 @@ impl MuxState {
     /// Whether a call on a csock has more before it than is copied at once: then it is to borrow the csock.
     pub fn has_much(&self, csock: CsockId) -> bool {
         self.csocks[csock.index()].rx.charge > MUCH
+    }
+
+    /// Whether a psock's messages are so short that to copy one once more, so that there is one for the next call, costs less than
+    /// the mux's lock.
+    pub fn has_short(&self, psock: PsockId) -> bool {
+        self.psocks[psock.index()].mean <= SHORT
     }
 
     /// Whether there are csocks for several calls at a time.

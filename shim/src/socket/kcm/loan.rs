@@ -17,6 +17,7 @@ use super::csock::Sock;
 use super::entered::{Entered, Inside};
 use super::outside::{Borrowed, Reader};
 use super::receive::Slots;
+use preloop_kcm::MuxState;
 use preloop_kcm::id::{CsockId, PLACES, PsockId};
 use preloop_kcm::loan::Loan;
 use preloop_kcm::outside::{Outside, Tcp};
@@ -132,7 +133,8 @@ impl Entered<'_> {
     /// before them.
     pub fn lend(&mut self, csock: CsockId) {
         if self.may_lend() && self.state().messages(csock) > 0 {
-            let read = self.last_read.filter(|psock| self.state().unread().contains(*psock));
+            let may = |state: &MuxState, psock| state.unread().contains(psock) && state.has_short(psock);
+            let read = self.last_read.filter(|psock| may(self.state(), *psock));
             let _ =
                 read.is_some_and(|psock| self.lend_with(Some(psock), csock, true)) || self.lend_with(None, csock, true);
         }
