@@ -1,5 +1,6 @@
 //! Take over or leave alone: the only decider.
 
+use crate::process;
 use core::net::{IpAddr, SocketAddr};
 
 /// Whether a connection can be told to be local, both ends in this network namespace, by one address alone.
@@ -24,7 +25,12 @@ pub fn is_self_connect(local: SocketAddr, peer: SocketAddr) -> bool {
 /// request and its answer never pays. Sends say so at once; a pure receiver only after more reads than an answer
 /// and its end of file need.
 pub fn should_propose(sends: u32, receives: u32) -> bool {
-    sends >= 1 || receives >= 3
+    handshake_is_early() || sends >= 1 || receives >= 3
+}
+
+/// Whether the user has every connection begin its handshake with its life, be it ever so short.
+pub fn handshake_is_early() -> bool {
+    process::settings().early_handshake
 }
 
 /// Whether the passive side looks for a proposal before this call: at its first reads after the first message, and
@@ -32,7 +38,8 @@ pub fn should_propose(sends: u32, receives: u32) -> bool {
 /// more look decides, at the first call for which `is_time`.
 pub fn should_look(now_sends: bool, sends: u32, receives: u32, looks: u32, is_time: impl FnOnce() -> bool) -> bool {
     let calls = sends + receives;
-    (!now_sends && (1..=4).contains(&receives))
+    (handshake_is_early() && looks < LOOKS)
+        || (!now_sends && (1..=4).contains(&receives))
         || (calls >= 4 && calls.is_power_of_two())
         || (looks >= LOOKS && receives >= 4 && is_time())
 }

@@ -4,8 +4,8 @@ use crate::log;
 use preloop_sys::process;
 use preloop_uapi::group::{RING_MAX, RING_MIN};
 use preloop_uapi::settings::{
-    KCM_DEBUG, KCM_PARSER, PRELOOP_IO_URING, PRELOOP_SERVES, PRELOOP_STATS, PRELOOP_UNBOUNDED_WAITS, SMC_DEBUG,
-    SMC_RCVBUF, SMC_SNDBUF, Serves, parse_size,
+    KCM_DEBUG, KCM_PARSER, PRELOOP_EARLY_HANDSHAKE, PRELOOP_IO_URING, PRELOOP_SERVES, PRELOOP_STATS,
+    PRELOOP_UNBOUNDED_WAITS, SMC_DEBUG, SMC_RCVBUF, SMC_SNDBUF, Serves, parse_size,
 };
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -36,6 +36,8 @@ pub struct Settings {
     pub io_uring: bool,
     /// File to count in; see [`crate::stats`].
     pub stats: Option<CString>,
+    /// Connections begin their handshake when they are connected, and accepted.
+    pub early_handshake: bool,
     /// Waiters that cannot be rung sleep without a bound.
     pub unbounded_waits: bool,
 }
@@ -54,6 +56,7 @@ impl Default for Settings {
             memory_budget: process::memory_limit() / 16,
             io_uring: false,
             stats: None,
+            early_handshake: false,
             unbounded_waits: false,
         }
     }
@@ -73,6 +76,7 @@ impl Settings {
             send_ring: ring(SMC_SNDBUF),
             io_uring: switch(PRELOOP_IO_URING),
             stats: std::env::var_os(PRELOOP_STATS).and_then(|path| CString::new(path.into_vec()).ok()),
+            early_handshake: switch(PRELOOP_EARLY_HANDSHAKE),
             unbounded_waits: switch(PRELOOP_UNBOUNDED_WAITS),
             ..Self::default()
         }

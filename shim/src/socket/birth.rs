@@ -67,6 +67,9 @@ fn becomes_connection(file: &OpenFile, fd: Fd, peer: SocketAddr) {
         file.sock.decline(Decline::CONFIGURATION);
     } else if is_local(fd, peer) {
         file.sock.phase.store(phase::ELIGIBLE, Ordering::Release);
+        if policy::handshake_is_early() {
+            clc::step(file, fd, false);
+        }
     } else {
         file.sock.decline(Decline::NO_SMCD_DEVICE);
     }

@@ -26,6 +26,9 @@ pub const LD_PRELOAD: &str = "LD_PRELOAD";
 pub const PRELOOP_STATS: &str = "PRELOOP_STATS";
 /// `1` lets waiters that cannot be rung sleep without a bound, for tests: a lost wake-up then hangs.
 pub const PRELOOP_UNBOUNDED_WAITS: &str = "PRELOOP_UNBOUNDED_WAITS";
+/// `1` begins each connection's handshake when it is connected and accepted, not at its second message, for tests: short
+/// connections move then, too, and pay for it.
+pub const PRELOOP_EARLY_HANDSHAKE: &str = "PRELOOP_EARLY_HANDSHAKE";
 /// Path of the library, for launchers that should not look beside themselves.
 pub const PRELOOP_LIB: &str = "PRELOOP_LIB";
 /// File name of the library.

@@ -61,10 +61,11 @@ fn offer(file: &OpenFile, fd: Fd) -> Result<(), Option<Decline>> {
     let mut message = [0; MESSAGE_MAX];
     let memory = link.group.to_pass();
     let len = clc::encode(&Message::Accept(link.describe(cookie, memory.is_some())), &mut message);
-    if unix::send(&socket, &message[..len], memory.as_slice()).is_err() {
+    if let Err(error) = unix::send(&socket, &message[..len], memory.as_slice()) {
         link.withdraw();
         link.leave(true);
-        return Err(Some(Decline::SYNCHRONISATION));
+        let has_hung_up = matches!(error, Errno::EPIPE | Errno::ECONNRESET);
+        return Err(Some(if has_hung_up { Decline::PEER_NO_SMC } else { Decline::SYNCHRONISATION }));
     }
     file.prepare(Some(link));
     let (sent, received) = calls(file.sock);

@@ -52,7 +52,8 @@ const GONE: &str = "03010000";
 pub(crate) struct Connections {
     /// Those with two preloaded ends.
     pub(crate) complete: usize,
-    /// Those of them with a second message: the end that connected sent twice or more.
+    /// Those of them with a second message: the end that connected sent twice or more, or one of them sent through shared
+    /// memory.
     pub(crate) eligible: usize,
     /// Those of them where at least one direction moved.
     pub(crate) moved: usize,
@@ -101,7 +102,7 @@ impl Connections {
         let (active, passive) = if one.active { (one, other) } else { (other, one) };
         let stage = active.stage.max(passive.stage);
         self.complete += 1;
-        if active.sends < 2 && stage < Stage::Agreed {
+        if active.sends < 2 && stage < Stage::Moved {
             return;
         }
         self.eligible += 1;

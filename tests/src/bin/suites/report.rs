@@ -9,7 +9,8 @@ use crate::outcome::{self, Difference};
 use crate::run::Run;
 use crate::suite::{SUITES, Suite};
 
-/// The row of a suite, from runs without the library, with it, and with unbounded waits.
+/// The row of a suite, from a run without the library, and those with it: as users have it, and with connections that move
+/// early.
 pub(crate) fn row(suite: &Suite, version: &str, bare: &Run, smc: &[&Run], differences: &[Difference]) -> String {
     let flaky = differences.iter().filter(|it| it.flaky).count();
     let last = smc.last().unwrap_or(&bare);
@@ -17,6 +18,7 @@ pub(crate) fn row(suite: &Suite, version: &str, bare: &Run, smc: &[&Run], differ
     let same = |run: &&Run| counts(run) == counts(bare);
     let with = if smc.iter().all(same) { "the same".to_owned() } else { counts(last) };
     let connections = smc.first().map_or(&bare.connections, |run| &run.connections);
+    let early = &last.connections;
     let cells = [
         suite.name.to_owned(),
         version.to_owned(),
@@ -32,6 +34,10 @@ pub(crate) fn row(suite: &Suite, version: &str, bare: &Run, smc: &[&Run], differ
         connections.ended.to_string(),
         connections.single.to_string(),
         connections.others(),
+        early.eligible.to_string(),
+        early.moved.to_string(),
+        early.agreed.to_string(),
+        (early.eligible - early.moved - early.agreed).to_string(),
     ];
     format!("| {} |", cells.join(" | "))
 }

@@ -24,8 +24,8 @@ pub(crate) enum World {
     Bare,
     /// Under `smc_run`.
     Smc,
-    /// Under `smc_run`, and no wait inside the library has a bound of its own.
-    Unbounded,
+    /// Under `smc_run`, each connection moves as soon as it can, and no wait inside the library has a bound of its own.
+    Early,
 }
 
 impl fmt::Display for World {
@@ -33,7 +33,7 @@ impl fmt::Display for World {
         f.write_str(match self {
             Self::Bare => "bare",
             Self::Smc => "smc_run",
-            Self::Unbounded => "unbounded",
+            Self::Early => "early",
         })
     }
 }
@@ -90,10 +90,14 @@ impl Files {
 }
 
 fn start_part(part: &Part, files: &Files, smc_run: &Path, world: World) -> Result<Child> {
-    let line: Vec<_> = part.line.iter().map(Path::new).collect();
     let preloaded = world != World::Bare;
-    let mut command = Command::new(if preloaded && !part.by_cargo { smc_run } else { line[0] });
-    command.args(&line[usize::from(!preloaded || part.by_cargo)..]);
+    // Started in the background of a shell, this program has SIGINT ignored, and suites inherit that and fail.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,QUIT");
+    if preloaded && !part.by_cargo {
+        command.arg(smc_run);
+    }
+    command.args(&part.line);
     let output = File::options().create(true).append(true).open(files.path("output"))?;
     command
         .env_remove("LD_PRELOAD")
@@ -107,7 +111,8 @@ fn start_part(part: &Part, files: &Files, smc_run: &Path, world: World) -> Resul
         .process_group(0);
     if preloaded {
         command.env("PRELOOP_STATS", files.path("stats"));
-        command.env("PRELOOP_UNBOUNDED_WAITS", if world == World::Unbounded { "1" } else { "0" });
+        let early = if world == World::Early { "1" } else { "0" };
+        command.env("PRELOOP_EARLY_HANDSHAKE", early).env("PRELOOP_UNBOUNDED_WAITS", early);
         command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", smc_run);
     }
     command.spawn().with_context(|| format!("{command:?}"))
