@@ -97,6 +97,9 @@ void subject(void)
 {
     dies("after one message, connected", true, 1);
     dies("after one message, accepted", false, 1);
+    /* It answered an offer, and then sends no more: only what goes to it moves. */
+    dies("after two, connected", true, 2);
+    dies("after two, accepted", false, 2);
     dies("after many, connected", true, 20);
     dies("after many, accepted", false, 20);
     int fd = moved();

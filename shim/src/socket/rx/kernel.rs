@@ -90,6 +90,21 @@ pub(super) fn leave_ended_kernel(sock: &Sock, fd: Fd) -> bool {
     follows
 }
 
+/// TCP ended with the peer still sending over it: what the end means, a close or a reset, the ring tells into which this
+/// end has moved. On to it, although nothing will come there; unless the peer has moved after all, and is just not known to.
+/// Under the rx lock, with TCP empty and its end seen.
+pub(super) fn leave_unmoved_end(sock: &Sock, link: &Link) -> bool {
+    let leaves = sock.rx_state.load(Ordering::Relaxed) == rx_state::KERNEL
+        && sock.tx_in_ring()
+        && !sock.has(flag::RX_SHUT)
+        && link.peer().tx.switch_at.load(Ordering::Acquire) == 0;
+    if leaves {
+        sock.raise(flag::FIN);
+        sock.rx_state.store(rx_state::RING, Ordering::Release);
+    }
+    leaves
+}
+
 pub(super) enum FromKernel {
     /// The stream ended there.
     Ended,
@@ -132,7 +147,11 @@ pub(super) fn take_from_kernel(
             sock.raise(if kept { flag::ERROR } else { flag::FIN });
             return Ok(FromKernel::RingNext);
         }
-        return if kept { Err(take_kept_error(sock)) } else { Ok(FromKernel::Ended) };
+        if kept {
+            return Err(take_kept_error(sock));
+        }
+        let leaves = file.link().is_some_and(|link| leave_unmoved_end(sock, link));
+        return Ok(if leaves { FromKernel::RingNext } else { FromKernel::Ended });
     }
     *got += received;
     count(sock);

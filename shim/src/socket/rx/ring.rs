@@ -1,6 +1,6 @@
 //! What the ring carries, and how the stream ends behind it.
 
-use super::kernel::{settle, take_kept_error};
+use super::kernel::{leave_unmoved_end, settle, take_kept_error};
 use super::{How, lock};
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
@@ -147,7 +147,10 @@ pub fn readable(file: &OpenFile, link: &Link) -> Option<Readable> {
     if settle(file, fd).is_err() || sock.has(flag::BROKEN) {
         return Some(Readable { now: true, ended: true, reset: 0 });
     }
-    if sock.rx_state.load(Ordering::Relaxed) != rx_state::RING {
+    let is_empty = || call::int_ioctl(fd, libc::FIONREAD) == Ok(0);
+    let in_ring = sock.rx_state.load(Ordering::Relaxed) == rx_state::RING
+        || sock.has(flag::FIN) && is_empty() && leave_unmoved_end(sock, link);
+    if !in_ring {
         return None;
     }
     if link.peer_closed() && !sock.has(flag::FIN) {
