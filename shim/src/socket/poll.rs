@@ -1,6 +1,7 @@
 //! poll(2) over rings and other descriptors together.
 
 use crate::fdtable;
+use crate::socket::back::stall;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::kcm::{lower, registry};
@@ -38,14 +39,14 @@ pub struct View {
     pub end_known: bool,
     /// Bytes that come to the kernel's socket are none of the stream's; see [`stuck::drop_strays`].
     pub strays: bool,
-    /// The end may not come, and has to be looked for; see [`stuck`].
-    pub may_miss_end: bool,
+    /// What is next may come without an event, and has to be looked for: see [`stuck`] and [`stall`].
+    pub look_again: bool,
 }
 
 impl View {
     /// A socket that is the kernel's alone.
     pub const KERNEL: Self =
-        Self { bits: 0, kernel_in: true, kernel_out: true, end_known: false, strays: false, may_miss_end: false };
+        Self { bits: 0, kernel_in: true, kernel_out: true, end_known: false, strays: false, look_again: false };
 
     /// Which bits to ask the kernel for when the program asked for `wanted`. A direction in the ring is left out: T is
     /// always writable, and after its FIN always readable. FIN is asked for until it came, and then no more.
@@ -117,9 +118,14 @@ pub fn look_at_moved(file: &OpenFile, link: &Link) -> View {
         view.kernel_out = true;
     } else if tx::is_writable(file, link) {
         view.bits |= OUT;
-    } else if view.kernel_in && !view.end_known {
-        wait::look_at_kernel(file, file.fd());
-        view.may_miss_end = true;
+    } else if stall::look(file, link, file.fd()) {
+        view.kernel_out = true;
+    } else {
+        let may_miss_end = view.kernel_in && !view.end_known;
+        if may_miss_end {
+            wait::look_at_kernel(file, file.fd());
+        }
+        view.look_again = may_miss_end || stall::is_to_be_watched(file);
     }
     if ended && sock.has(flag::TX_SHUT) {
         view.bits |= libc::POLLHUP as u32;
@@ -143,8 +149,8 @@ struct Polled<'a> {
     has_strangers: bool,
     /// This call has slept: bytes of attached sockets, which are KCM's, are no reason to return.
     has_slept: bool,
-    /// The end of some connection may not come.
-    may_miss_end: bool,
+    /// Of some connection what is next may come without an event.
+    look_again: bool,
     /// What the kernel is asked, the bell last.
     kernel: Vec<libc::pollfd>,
 }
@@ -208,7 +214,7 @@ pub fn poll(
     }
     let mut kernel = fds.to_vec();
     kernel.push(libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 });
-    Some(Polled { fds, ours, has_strangers, has_slept: false, may_miss_end: false, kernel }.run(deadline, mask))
+    Some(Polled { fds, ours, has_strangers, has_slept: false, look_again: false, kernel }.run(deadline, mask))
 }
 
 impl Polled<'_> {
@@ -263,7 +269,7 @@ impl Polled<'_> {
     /// Looks at every connection; `true` when one has something to report already.
     fn look(&mut self) -> bool {
         let mut any = false;
-        self.may_miss_end = false;
+        self.look_again = false;
         for (index, file) in &self.ours {
             let entry = &mut self.fds[*index];
             let view = look(file);
@@ -273,7 +279,7 @@ impl Polled<'_> {
             if let Some(kept) = kept(file, entry.fd) {
                 asked.fd = kept;
             }
-            self.may_miss_end |= view.may_miss_end;
+            self.look_again |= view.look_again;
             let report = view.report(wanted, 0);
             let is_quiet = self.has_slept && file.is_attached() && report & ALWAYS == 0;
             any |= report != 0 && !is_quiet;
@@ -324,7 +330,7 @@ impl Polled<'_> {
             bell.fd = sleeper.bell();
         }
         let until = if self.look() { Some(0) } else { sleeper.until(deadline) };
-        let until = if self.may_miss_end { stuck::by_next_look(until) } else { until };
+        let until = if self.look_again { stuck::by_next_look(until) } else { until };
         let start = clock::now();
         let mut sleeper = Some(sleeper);
         let ours: Vec<_> = self.ours.iter().map(|(_, file)| file.clone()).collect();

@@ -128,6 +128,10 @@ pub struct Sock {
     /// While unread bytes are put into the kernel's socket: how far it was written before, plus one; or `u64::MAX` where
     /// there are none. With `tx`, as what follows.
     pub residue_from: AtomicU64,
+    /// Where the peer stood, plus one, when the ring was last found full; see [`crate::socket::back::stall`].
+    pub stalled_at: AtomicU64,
+    /// Since when it stands there, in nanoseconds of the monotonic clock.
+    pub stalled_since: AtomicU64,
     /// SO_LINGER as the program left it, which says "reset" meanwhile; see [`crate::socket::back`].
     pub linger: AtomicU64,
     /// The receiving direction: `receiver`, `rx_state`, `kernel_left`; and `unlisted`. Taken through

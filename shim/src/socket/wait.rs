@@ -172,25 +172,32 @@ impl Sleeper {
 /// How long a waiter that cannot be rung (no descriptor for a bell, no slot) sleeps before it looks again.
 const DEAF_NANOSECONDS: u64 = 2_000_000;
 
-/// Sleeps until `events` of the TCP socket, the bell, or the deadline; not at all when `ready` is true once everybody
+/// A sleep of one call on one connection.
+#[derive(Clone, Copy)]
+pub struct Sleep {
+    /// Of the TCP socket, what ends it.
+    pub events: i16,
+    /// When it ends anyway.
+    pub deadline: Deadline,
+    /// The call may begin anew after a signal handler with SA_RESTART: it has moved no bytes.
+    pub restartable: bool,
+    /// It ends after a moment, too, for what no event tells of.
+    pub looks_again: bool,
+}
+
+/// Sleeps until an event of the TCP socket, the bell, or the deadline; not at all when `ready` is true once everybody
 /// knows of the sleep. The caller looks again afterwards, whatever woke it.
 ///
 /// # Errors
 /// EAGAIN at the deadline; EINTR when a signal handler ran and the call does not go on after it: because of the handler,
 /// or because it is not `restartable`, having moved some bytes already, which it then answers.
-pub fn sleep(
-    file: &Counted<OpenFile>,
-    fd: Fd,
-    events: i16,
-    deadline: Deadline,
-    restartable: bool,
-    ready: impl FnOnce() -> bool,
-) -> Result<(), Errno> {
+pub fn sleep(file: &Counted<OpenFile>, fd: Fd, how: Sleep, ready: impl FnOnce() -> bool) -> Result<(), Errno> {
+    let Sleep { events, deadline, restartable, looks_again } = how;
     signals::clear_mark();
     if deadline.is_some_and(|deadline| clock::now() >= deadline) {
         return Err(Errno::EAGAIN);
     }
-    let Ok(mut sleeper) = Sleeper::new() else { return deaf_sleep(fd, events, deadline, restartable, ready) };
+    let Ok(mut sleeper) = Sleeper::new() else { return deaf_sleep(fd, how, ready) };
     sleeper.join(file, true);
     // Whoever closes the last descriptor from now on keeps the socket, and rings.
     let fd = file.fd();
@@ -206,7 +213,7 @@ pub fn sleep(
     let (bell, until) = (sleeper.bell(), sleeper.until(deadline));
     // Bytes on T that nobody here waits for may keep the end behind them from coming.
     let may_miss_end = events & (libc::POLLIN | libc::POLLRDHUP) == libc::POLLRDHUP;
-    let until = if may_miss_end { stuck::by_next_look(until) } else { until };
+    let until = if may_miss_end || looks_again { stuck::by_next_look(until) } else { until };
     let mut sleeper = Some(sleeper);
     let mut leave = |rang| {
         if let Some(sleeper) = sleeper.take() {
@@ -233,13 +240,8 @@ pub fn sooner(deadline: Deadline) -> Deadline {
     Some(deadline.map_or(soon, |deadline| deadline.min(soon)))
 }
 
-fn deaf_sleep(
-    fd: Fd,
-    events: i16,
-    deadline: Deadline,
-    restartable: bool,
-    ready: impl FnOnce() -> bool,
-) -> Result<(), Errno> {
+fn deaf_sleep(fd: Fd, how: Sleep, ready: impl FnOnce() -> bool) -> Result<(), Errno> {
+    let Sleep { events, deadline, restartable, .. } = how;
     if !ready() {
         let woken = sleep::on(fd, events, -1, sooner(deadline), &mut || {}).map(|woken| woken.events);
         woken.or_else(|errno| interrupted(errno, deadline, restartable))?;

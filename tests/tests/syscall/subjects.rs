@@ -65,6 +65,7 @@ subjects! {
         "asked late" is "EOPNOTSUPP" because "the kernel sends no signals for the ring's bytes",
         "asked late by FIOASYNC" is "EOPNOTSUPP" because "the kernel sends no signals for the ring's bytes",
     }
+    stalls
     stdio {
         "io_uring" is "ENOSYS" because "programs are to do without it",
         "moved: fdopen" is "EOPNOTSUPP" because "the C library would read and write past the library",

@@ -1,10 +1,9 @@
 //! The peer wants what this end sends over TCP again.
 
-use super::send_over_tcp;
-use crate::process;
+use super::{may_change_back, send_over_tcp};
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
-use crate::socket::sock::{Sock, flag, tx_state};
+use crate::socket::sock::{Sock, tx_state};
 use crate::socket::tx;
 use preloop_shm::copy::Ring;
 use preloop_smc::back::{self, Request};
@@ -42,20 +41,12 @@ pub(super) fn answer_locked(file: &OpenFile, link: &Link, fd: Fd) -> bool {
     if !back::is_asked(word) {
         return false;
     }
-    let residue = may_answer(file).then(|| residue(file, link, fd)).flatten();
+    let residue = may_change_back(file).then(|| residue(file, link, fd)).flatten();
     let is_back = residue.is_some_and(|residue| change_back(file.sock, link, fd, residue));
     if !is_back {
         back::refuse(word);
     }
     is_back
-}
-
-/// A process that filters its system calls makes none that it did not make before; a mux counts positions in the stream.
-fn may_answer(file: &OpenFile) -> bool {
-    !process::is_filtered()
-        && !process::is_uncounted()
-        && !file.is_attached()
-        && !file.sock.has(flag::STAYS | flag::BROKEN)
 }
 
 /// What the peer has not read, if TCP takes that.

@@ -1,17 +1,20 @@
-//! Changing back to TCP, for the sake of a next program that cannot have the library: the protocol is in
-//! [`preloop_smc::back`], the reasons are in `docs/design/back.md`.
+//! Changing back to TCP, for the sake of a next program that cannot have the library, or of a sender whose peer does not
+//! read: the protocol is in [`preloop_smc::back`], the reasons are in `docs/design/back.md`.
 //!
 //! - [`ask`]: before exec or posix_spawn. The asker holds both of the connection's locks while it waits, so that no thread
 //!   or sibling of it reads or writes meanwhile, and a sibling that finds their owner dead knows what to put right.
 //! - [`answer`]: at whatever call the peer makes next, or sleeps in: wherever it looks for bytes (`rx::settle`).
+//! - [`stall`]: a sender gives its own direction up, whose ring is full and goes unread.
 //!
 //! A direction that is TCP's again says BACK in `Sock::tx_state` or `Sock::rx_state`. With both the connection is one that
 //! stays on TCP ([`finish`]). Locks are taken in the order rx, tx; none of a set's, so that a look for epoll can answer.
 
 pub mod answer;
 pub mod ask;
+pub mod stall;
 
 use crate::log;
+use crate::process;
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, flag, phase, rx_state, tx_state};
@@ -29,6 +32,14 @@ pub enum End {
     Asker,
     /// The other one.
     Peer,
+}
+
+/// A process that filters its system calls makes none that it did not make before; a mux counts positions in the stream.
+fn may_change_back(file: &OpenFile) -> bool {
+    !process::is_filtered()
+        && !process::is_uncounted()
+        && !file.is_attached()
+        && !file.sock.has(flag::STAYS | flag::BROKEN)
 }
 
 /// Nothing goes into the ring any more: what the program sends goes to the kernel. A FIN that was held back goes now. Under
@@ -71,6 +82,8 @@ pub fn finish(file: &OpenFile, link: &Link, fd: Fd, end: End) {
         sock.listing.group.store(0, Ordering::Relaxed);
         let why = match end {
             End::Asker => Decline::OPTION,
+            // Either end gave its direction up, and what it sent before may be unread.
+            End::Peer if back::is_marked(&link.own().tx) => Decline::MEMORY,
             End::Peer => {
                 // The asker has left its ring before.
                 link.give_back_rings();

@@ -216,9 +216,9 @@ pub fn ask_anew(file: &OpenFile) {
     }
 }
 
-/// The end of a connection may not come: the sets that have it look for it.
-pub fn seek_end(file: &OpenFile) {
-    entries_of(file).for_each(|(set, id)| set.seek_end(id));
+/// What is next may come without an event: the sets that have the connection look at it again.
+pub fn look_later(file: &OpenFile) {
+    entries_of(file).for_each(|(set, id)| set.look_later(id));
 }
 
 /// A connection was left to the kernel, and the library is to have a say in its readiness from now on: so it takes over what

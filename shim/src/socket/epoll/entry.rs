@@ -35,8 +35,8 @@ pub(super) struct Entry {
     pub(super) parked: bool,
     /// Is in `State::ready`, and to be looked at.
     pub(super) listed: bool,
-    /// Is in `State::may_miss_end`.
-    pub(super) is_sought: bool,
+    /// Is in `State::look_again`.
+    pub(super) is_watched: bool,
     /// What the program was told of the stream's end since it last asked: an edge that comes once.
     pub(super) told: u32,
     /// How far the ring was filled when the program was last told of TCP's last bytes.
@@ -65,7 +65,7 @@ impl Entry {
             disarmed: false,
             parked: false,
             listed: false,
-            is_sought: false,
+            is_watched: false,
             told: 0,
             behind: 0,
             reported: (0, 0),
@@ -77,9 +77,9 @@ impl Entry {
         key(self.fd, &self.file)
     }
 
-    /// Whether its end may not come, which was not known.
-    pub(super) fn is_newly_sought(&mut self, view: View) -> bool {
-        view.may_miss_end && !core::mem::replace(&mut self.is_sought, true)
+    /// Whether it is to be looked at again, which was not known.
+    pub(super) fn is_newly_watched(&mut self, view: View) -> bool {
+        view.look_again && !core::mem::replace(&mut self.is_watched, true)
     }
 
     pub(super) fn is_edge(&self) -> bool {

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-pub use ctl::{ask_anew, control, forget_file, forget_number, seek_end, take_over};
+pub use ctl::{ask_anew, control, forget_file, forget_number, look_later, take_over};
 pub use life::made;
 
 /// An epoll set that the program made.
@@ -56,8 +56,8 @@ struct State {
     /// The bell's number in the kernel's set.
     bell_entry: u64,
     sleepers: u32,
-    /// Entries whose end may not come, and when they are looked at again.
-    may_miss_end: Vec<u64>,
+    /// Entries of which no event may tell what is next, and when they are looked at again.
+    look_again: Vec<u64>,
     look_at: u64,
     /// Some connection has memory but no way to tell the set of news: its group has no room for one more waiter.
     deaf: bool,
@@ -201,14 +201,14 @@ impl State {
 
     /// Takes entries that are not ready off the list: the kernel's poll of a set, `set`, looks at them, too.
     fn drop_unready(&mut self, set: Fd) {
-        let Self { ready, entries, may_miss_end, .. } = self;
+        let Self { ready, entries, look_again, .. } = self;
         ready.retain(|id| {
             let Some(entry) = entries.get_mut(id) else { return false };
             let is_quiet = entry.disarmed || entry.parked || !entry.listed;
             // While TCP's last bytes are there the kernel says so; it will not when the ring's are next.
             let view = look(&entry.file);
             entry.catch_up(set, *id, view);
-            may_miss_end.extend(entry.is_newly_sought(view).then_some(*id));
+            look_again.extend(entry.is_newly_watched(view).then_some(*id));
             let is_ready = view.report(entry.events, 0) != 0 || entry.file.sock.rx_is_draining();
             entry.listed = !is_quiet && is_ready;
             entry.listed

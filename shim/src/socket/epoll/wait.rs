@@ -77,12 +77,12 @@ impl Set {
     }
 
     /// The end of an entry may not come while threads sleep in the set, who have not looked at it lately.
-    pub(super) fn seek_end(&self, id: u64) {
+    pub(super) fn look_later(&self, id: u64) {
         let mut state = self.state();
-        let State { entries, may_miss_end, .. } = &mut *state;
-        if let Some(entry) = entries.get_mut(&id).filter(|entry| !entry.is_sought) {
-            entry.is_sought = true;
-            may_miss_end.push(id);
+        let State { entries, look_again, .. } = &mut *state;
+        if let Some(entry) = entries.get_mut(&id).filter(|entry| !entry.is_watched) {
+            entry.is_watched = true;
+            look_again.push(id);
             state.wake_others();
         }
     }
@@ -102,7 +102,7 @@ impl Set {
             Some(0)
         } else if state.deaf {
             waiting::sooner(deadline)
-        } else if !state.may_miss_end.is_empty() {
+        } else if !state.look_again.is_empty() {
             Some(deadline.map_or(state.look_at, |deadline| deadline.min(state.look_at)))
         } else {
             deadline
@@ -119,7 +119,7 @@ impl Set {
             let ids: Vec<u64> = state.entries.keys().copied().collect();
             ids.into_iter().for_each(|id| state.list(id));
         }
-        state.seek_ends();
+        state.look_at_watched(self.fd());
         state.answer(self.fd(), out);
         self.rest(&mut state);
         drop(state);
@@ -318,7 +318,7 @@ impl State {
                 // To be read after bytes that the kernel told of once: it tells of those again.
                 entry.ask(set, id, entry.wish(view));
             }
-            self.may_miss_end.extend(entry.is_newly_sought(view).then_some(id));
+            self.look_again.extend(entry.is_newly_watched(view).then_some(id));
             let bits = view.report(entry.events, 0);
             let left = bits != 0 && !entry.report(bits, view, out);
             // What is level-triggered and was reported, by this call's kernel too, is looked at again.
@@ -330,15 +330,21 @@ impl State {
         }
     }
 
-    /// Lists the entries whose end may not come, when it is time to look for it.
-    fn seek_ends(&mut self) {
+    /// Looks at the entries of which no event may tell what is next, when it is time to; `set` is the kernel's set. Listed are
+    /// only those whose end was found: the others' edges are not to be repeated.
+    fn look_at_watched(&mut self, set: Fd) {
         if clock::now() < self.look_at {
             return;
         }
         self.look_at = stuck::next_look();
-        for id in core::mem::take(&mut self.may_miss_end) {
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.is_sought = false;
+        for id in core::mem::take(&mut self.look_again) {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            entry.is_watched = false;
+            let view = look(&entry.file);
+            entry.catch_up(set, id, view);
+            if entry.is_newly_watched(view) {
+                self.look_again.push(id);
+            } else if view.bits & (RDHUP | ALWAYS) & !entry.told != 0 {
                 self.list(id);
             }
         }

@@ -5,7 +5,7 @@ use crate::socket::back::{End, answer, finish};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
-use crate::socket::sock::{Sock, flag, phase, rx_state, tx_state};
+use crate::socket::sock::{Sock, flag, phase, rx_state};
 use crate::socket::tx::broken;
 use preloop_shm::copy::Buffers;
 use preloop_smc::back;
@@ -28,10 +28,6 @@ pub fn settle(file: &OpenFile, fd: Fd) -> Result<(), Errno> {
 /// The peer publishes no more: behind what is in the ring the stream goes on in the kernel's socket.
 fn leave_ring(file: &OpenFile, link: &Link, fd: Fd) -> Result<(), Errno> {
     let sock = file.sock;
-    if sock.tx_state.load(Ordering::Acquire) != tx_state::BACK && !sock.has(flag::TX_SHUT) {
-        // Only who was answered does that, or has no more to hear.
-        return Err(broken(file, fd));
-    }
     let is_empty = || {
         let data = sock.receiver.data(&link.peer().tx, link.rx_ring().size()).map_err(|Broken| broken(file, fd))?;
         Ok(data.is_empty())

@@ -209,9 +209,10 @@ fn wait_for_data(
         let now = file.prepared();
         sock.phase() != phase || now.as_ref().map(Arc::as_ptr) != prepared.as_ref().map(Arc::as_ptr)
     };
+    let how = |events| wait::Sleep { events, deadline, restartable, looks_again: false };
     let Some(link) = &prepared else {
         let ready = || stepped() || sock.has(flag::RX_SHUT);
-        return wait::sleep(file, fd, libc::POLLIN, deadline, restartable, ready);
+        return wait::sleep(file, fd, how(libc::POLLIN), ready);
     };
     let peer = &link.peer().tx;
     let is_asked = || sock.phase() != phase::TCP && back::is_asked(&link.peer().rx);
@@ -221,7 +222,7 @@ fn wait_for_data(
             let moves = || peer.switch_at.load(Ordering::Acquire) != 0 || back::is_marked(peer);
             unsettled && moves() || stepped() || is_asked() || sock.has(flag::RX_SHUT)
         };
-        return wait::sleep(file, fd, libc::POLLIN, deadline, restartable, moved);
+        return wait::sleep(file, fd, how(libc::POLLIN), moved);
     }
     let news = || {
         let published = peer.prod.load(Ordering::Acquire) != seen || peer.shut.load(Ordering::Acquire) != 0;
@@ -233,7 +234,7 @@ fn wait_for_data(
     let events = wait::of_end(file, link);
     // The line where the peer asks is not for a spin: it stores its cursor there when it reads.
     let ready = || news() || is_asked() || sock.has(flag::RX_SHUT | flag::BROKEN);
-    wait::sleep(file, fd, events, deadline, restartable, ready)
+    wait::sleep(file, fd, how(events), ready)
 }
 
 /// Bytes that a read would find, for FIONREAD.

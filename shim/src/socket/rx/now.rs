@@ -81,6 +81,7 @@ pub fn position(file: &OpenFile, fd: Fd) -> Option<u64> {
     let _held = lock(file);
     settle(file, fd).ok()?;
     match file.sock.rx_state.load(Ordering::Relaxed) {
+        rx_state::BACK => tcp::taken(fd)?.checked_add(file.sock.receiver.taken()),
         rx_state::RING => {
             let over_tcp = link.peer().tx.switch_at.load(Ordering::Acquire).checked_sub(1)?;
             over_tcp.checked_add(file.sock.receiver.taken())

@@ -13,6 +13,7 @@ use crate::stats;
 use preloop_shm::copy::{Buffers, Ring, Store};
 use preloop_shm::counted::Counted;
 use preloop_shm::lock::Held;
+use preloop_smc::back;
 use preloop_smc::ring::Span;
 use preloop_sys::{Errno, Fd, call, cancel, clock, tcp};
 use preloop_uapi::sync::{Ordering, fence};
@@ -204,11 +205,19 @@ pub fn lock(file: &OpenFile) -> Held<'_> {
     held
 }
 
+/// As [`lock`], unless somebody else has it.
+pub fn try_lock(file: &OpenFile) -> Option<Held<'_>> {
+    let held = file.sock.tx.try_lock()?;
+    repair(file, &held);
+    Some(held)
+}
+
 /// When the previous owner of the tx lock died in it: its cursor is ours to know, whether or not it was published; a move
 /// it had begun is begun again.
 fn repair(file: &OpenFile, held: &Held<'_>) {
     let (sock, Some(link), true) = (file.sock, file.link(), held.owner_died) else { return };
     match sock.tx_state.load(Ordering::Acquire) {
+        tx_state::RING if back::is_marked(&link.own().tx) => sock.tx_state.store(tx_state::BACK, Ordering::Release),
         tx_state::RING => {
             sock.sender.republish(&link.own().tx);
             // It may not have come to tell of it.

@@ -3,6 +3,7 @@
 use super::{Sending, Source, enter_kernel, leave_kernel, lock, put, room_soon, try_to_move};
 use crate::socket::file::OpenFile;
 use crate::socket::rx;
+use crate::socket::sock::tx_state;
 use preloop_sys::{Errno, Fd, tcp};
 use preloop_uapi::sync::Ordering;
 
@@ -56,8 +57,10 @@ pub fn send_now(
 pub fn position(file: &OpenFile, fd: Fd) -> Option<u64> {
     let link = file.link()?;
     let _held = lock(file);
-    if !file.sock.tx_in_ring() {
-        return tcp::written(fd, file.is_active());
+    match file.sock.tx_state.load(Ordering::Acquire) {
+        tx_state::RING => {}
+        tx_state::BACK => return tcp::written(fd, file.is_active())?.checked_add(file.sock.sender.sent()),
+        _ => return tcp::written(fd, file.is_active()),
     }
     let over_tcp = link.own().tx.switch_at.load(Ordering::Acquire).checked_sub(1)?;
     over_tcp.checked_add(file.sock.sender.sent())

@@ -1,6 +1,7 @@
 //! Through the ring, until the direction changes back.
 
-use super::{PIECE, STREAM_FROM, Source, broken, lock, note_cpu, repair};
+use super::{PIECE, STREAM_FROM, Source, broken, lock, note_cpu, try_lock};
+use crate::socket::back::stall;
 use crate::socket::calls::{Answer, Kernel};
 use crate::socket::epoll;
 use crate::socket::file::OpenFile;
@@ -73,11 +74,12 @@ pub(super) fn send_through_ring(
                     Err(errno) => break errno,
                 }
             }
+            Ok(Sending::Full) if stall::look(file, link, fd) => continue,
             Ok(Sending::Full) if !patient => match room_soon(file, link) {
                 Ok(true) => continue,
                 Ok(false) => {
-                    if !file.sock.rx_in_ring() {
-                        epoll::seek_end(file);
+                    if !file.sock.rx_in_ring() || stall::is_to_be_watched(file) {
+                        epoll::look_later(file);
                     }
                     break Errno::EAGAIN;
                 }
@@ -116,7 +118,9 @@ fn send_rest(
             None => break,
             Some(Ok(count)) => *sent += count,
             Some(Err(Errno::EAGAIN)) if patient => {
-                wait::sleep(file, fd, libc::POLLOUT, deadline, *sent == 0, || false)?;
+                let restartable = *sent == 0;
+                let how = wait::Sleep { events: libc::POLLOUT, deadline, restartable, looks_again: false };
+                wait::sleep(file, fd, how, || false)?;
             }
             Some(Err(errno)) => return Err(errno),
         }
@@ -220,8 +224,13 @@ fn wait_for_room(
     if wait::peer_elsewhere(cpu) && wait::spin(&file.spin, deadline, room) {
         return Ok(());
     }
-    let events = wait::of_end(file, link);
-    wait::sleep(file, fd, events, deadline, restartable, || {
+    let how = wait::Sleep {
+        events: wait::of_end(file, link),
+        deadline,
+        restartable,
+        looks_again: stall::is_to_be_watched(file),
+    };
+    wait::sleep(file, fd, how, || {
         room_soon(file, link).unwrap_or(true) || sock.has(flag::TX_SHUT | flag::BROKEN) || peer_closed(sock, link)
     })
 }
@@ -234,8 +243,7 @@ pub fn is_writable(file: &OpenFile, link: &Link) -> bool {
     }
     // Whoever has the lock is sending, perhaps from a slow file: the poller does not wait for that. There was room for
     // what is being sent.
-    let Some(held) = sock.tx.try_lock() else { return true };
-    repair(file, &held);
+    let Some(held) = try_lock(file) else { return true };
     let room = !sock.tx_in_ring() || sock.sender.writable(&link.peer().rx, link.tx_ring().size()).unwrap_or(true);
     drop(held);
     // The peer is asked for a wake-up only when there is no room.
