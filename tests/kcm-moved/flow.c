@@ -79,6 +79,32 @@ void floods(void)
     printf("all came\n");
 }
 
+/* The mux stops reading, since nobody receives; a peer that has waited for its ring for a second goes on over TCP. */
+void stalls(void)
+{
+    struct peer peer;
+    int kcm = attached(SOCK_DGRAM, 1, &peer);
+    for (int round = 0; round < 3; round++) {
+        long count = ask(&peer, FLOOD, 0, 3000);
+        tell(&peer, FINISH, 0, 0);
+        if (round == 0)
+            usleep(1500000);
+        else
+            printf("more than a ring: %d\n", count > 300);
+        for (long i = 0; i <= count; i++)
+            expect(kcm, i, 3000);
+        CHECK(answer(&peer) == 0);
+        say(kcm, round, 70000);
+        CHECK(ask(&peer, HEAR, round, 70000) == 1);
+    }
+    tell(&peer, SAY, 7, 5);
+    expect(kcm, 7, 5);
+    CHECK(answer(&peer) == 0);
+    CHECK(recv(kcm, buffer, sizeof buffer, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+    CHECK(ask(&peer, CLOSE, 0, 0) == 0);
+    printf("TCP: %x\n", polls_until(peer.tcp, POLLIN | POLLRDHUP, POLLERR) & POLLERR);
+}
+
 /* Sends until it would have to wait; then the peer reads. */
 void fills(void)
 {

@@ -80,6 +80,7 @@ static const struct {
     {"parts", parts},
     {"floods", floods},
     {"fills", fills},
+    {"stalls", stalls},
     {"peer-closes", peer_closes},
     {"peer-shuts", peer_shuts},
     {"peer-is-killed", peer_is_killed},

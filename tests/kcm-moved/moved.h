@@ -26,6 +26,7 @@ void sizes_out(void);
 void parts(void);
 void floods(void);
 void fills(void);
+void stalls(void);
 void epolls(void);
 void peer_closes(void);
 void peer_shuts(void);

@@ -48,7 +48,13 @@ fn facts(case: &str, way: Way) -> Result<String> {
     let launch = match way {
         Way::Tcp => launch,
         Way::Rings(size) => {
-            launch.env("SMC_RCVBUF", size).env("SMC_SNDBUF", size).env("PRELOOP_UNBOUNDED_WAITS", "1").arg("--smc")
+            // With unbounded waits nobody gives a full ring up.
+            let unbounded = if case == "stalls" { "0" } else { "1" };
+            launch
+                .env("SMC_RCVBUF", size)
+                .env("SMC_SNDBUF", size)
+                .env("PRELOOP_UNBOUNDED_WAITS", unbounded)
+                .arg("--smc")
         }
     };
     let ended = launch.args(["-p", "u32be@0+4"]).arg(program()?).arg(case).run()?;
@@ -70,7 +76,9 @@ fn kcm_moved_refused() -> Result<()> {
 
 fn play(case: &str) -> Result<()> {
     let on_tcp = facts(case, Way::Tcp)?;
-    for way in [Way::Rings("256k"), Way::Rings("16k")] {
+    // What a small ring holds the mux may have taken before it stops: nobody waits.
+    let rings: &[_] = if case == "stalls" { &["256k"] } else { &["256k", "16k"] };
+    for way in rings.iter().copied().map(Way::Rings) {
         let moved = facts(case, way)?;
         ensure!(moved == on_tcp, "{case}: {way:?}\n{moved}TCP\n{on_tcp}");
     }
@@ -95,6 +103,7 @@ cases! {
     parts "parts",
     floods "floods",
     fills "fills",
+    stalls "stalls",
     peer_closes "peer-closes",
     peer_shuts "peer-shuts",
     peer_is_killed "peer-is-killed",
