@@ -57,8 +57,13 @@ pub fn look(file: &OpenFile, link: &Link, fd: Fd) -> bool {
 
 /// Whether the peer may be waiting for this end to read: it has half a ring of unread bytes here, or has given up itself.
 fn is_crossed(link: &Link) -> bool {
-    let unread = link.peer().tx.prod.load(Ordering::Relaxed).wrapping_sub(link.own().rx.cons.load(Ordering::Relaxed));
-    unread >= link.rx_ring().size() / 2 || back::is_marked(&link.peer().tx) || link.group.peer.pid == process::pid()
+    let line = &link.peer().tx;
+    let filled = line.prod.load(Ordering::Relaxed);
+    // What was skipped before the newest run was not sent.
+    let taken = link.own().rx.cons.load(Ordering::Relaxed).max(line.start.load(Ordering::Relaxed));
+    filled.saturating_sub(taken) >= link.rx_ring().size() / 2
+        || back::is_marked(line)
+        || link.group.peer.pid == process::pid()
 }
 
 /// `false`: the peer has read meanwhile, asks itself, or another thread is sending.
