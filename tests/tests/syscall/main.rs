@@ -4,21 +4,19 @@
 //! facts must be those of plain TCP line by line. Whatever a subject says is to move must have moved with both ends
 //! preloaded. The facts of plain TCP are left in `target/tmp/syscall/SUBJECT.ROLE.facts`: the map of TCP's behaviour.
 
-mod compile;
-mod report;
 mod subjects;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use preloop_tests::process::Finished;
 use preloop_tests::scene::Scene;
+use preloop_tests::syscall::Program;
+use preloop_tests::syscall::report::{self, Permit};
 use preloop_tests::world::{Side, World};
 use preloop_tests::{ports, verdict, wait};
-
-use compile::Program;
-use report::Permit;
 
 /// Plain TCP comes first: it says what is right.
 const WORLDS: [World; 4] = [World::Tcp, World::Both, World::ClientOnly, World::ServerOnly];
@@ -29,7 +27,7 @@ fn play(subject: &str, permits: &[Permit]) -> ExitCode {
 
 /// The subject in every world and both roles, all at once: subjects mostly wait.
 fn compare(subject: &str, permits: &[Permit]) -> Result<()> {
-    let program = &Program::compile(subject)?;
+    let program = &Program::compile(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("syscall"), subject)?;
     std::thread::scope(|scope| {
         let runs = [Side::Server, Side::Client]
             .map(|acting| (acting, WORLDS.map(|world| scope.spawn(move || facts(program, acting, world)))));

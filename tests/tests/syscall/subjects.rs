@@ -8,7 +8,7 @@ macro_rules! subjects {
 
         /// Named as `verify` skips it for want of a compiler.
         mod syscall {
-            use crate::report::Permit;
+            use preloop_tests::syscall::report::Permit;
 
             $(#[test]
             fn $subject() -> std::process::ExitCode {
@@ -86,8 +86,8 @@ fn every_source_is_a_subject() {
         let path = entry.unwrap().path();
         path.extension().is_some_and(|extension| extension == "c").then(|| path.file_stem().unwrap().to_owned())
     };
-    let mut found: Vec<_> = std::fs::read_dir(crate::compile::sources()).unwrap().filter_map(stem).collect();
-    found.retain(|name| !crate::compile::COMMON.contains(&format!("{}.c", name.display()).as_str()));
+    let mut found: Vec<_> = std::fs::read_dir(preloop_tests::syscall::sources()).unwrap().filter_map(stem).collect();
+    found.retain(|name| !preloop_tests::syscall::COMMON.contains(&format!("{}.c", name.display()).as_str()));
     found.sort();
     let mut subjects = SUBJECTS.to_vec();
     subjects.sort();

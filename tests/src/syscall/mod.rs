@@ -1,43 +1,43 @@
-//! Compiling the subjects.
+//! The subjects of `tests/syscall`, which say in facts what system calls answer on TCP connections.
+
+pub mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
-use preloop_tests::programs;
-use preloop_tests::world::Side;
+
+use crate::programs;
+use crate::world::Side;
 
 /// Where the subjects' sources are.
-pub(crate) fn sources() -> PathBuf {
+pub fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("syscall")
 }
 
 /// What all subjects are linked with.
-pub(crate) const COMMON: [&str; 2] = ["facts.c", "ends.c"];
-
-/// Where their programs go.
-fn output() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("syscall")
-}
+pub const COMMON: [&str; 2] = ["facts.c", "ends.c"];
 
 /// A compiled subject.
-pub(crate) struct Program {
+#[derive(Debug)]
+pub struct Program {
+    dir: PathBuf,
     subject: String,
 }
 
 impl Program {
-    /// Compiles a subject, unless its program is newer than its sources.
+    /// Compiles a subject in this directory, unless its program is newer than its sources.
     ///
     /// # Errors
     /// When the compiler has an error or a warning to report, or is not there.
-    pub(crate) fn compile(subject: &str) -> Result<Self> {
+    pub fn compile(dir: &Path, subject: &str) -> Result<Self> {
         static BUILDING: Mutex<()> = Mutex::new(());
-        let program = Self { subject: subject.to_owned() };
+        let program = Self { dir: dir.to_owned(), subject: subject.to_owned() };
         let [header, inner, passing, source] =
             ["facts.h", "ends.h", "passing.h", &format!("{subject}.c")].map(|name| sources().join(name));
-        std::fs::create_dir_all(output()).context("a directory for the subjects")?;
-        let [facts, ends] = COMMON.map(|name| output().join(name).with_extension("o"));
+        std::fs::create_dir_all(dir).context("a directory for the subjects")?;
+        let [facts, ends] = COMMON.map(|name| dir.join(name).with_extension("o"));
         {
             // The first of several threads does it.
             let _one = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -51,17 +51,17 @@ impl Program {
     }
 
     /// The program's path.
-    pub(crate) fn path(&self) -> PathBuf {
-        output().join(&self.subject)
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(&self.subject)
     }
 
     /// Leaves the facts of plain TCP for people to read.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(crate) fn keep(&self, acting: Side, facts: &str) -> Result<()> {
+    pub fn keep(&self, acting: Side, facts: &str) -> Result<()> {
         let role = if acting == Side::Server { "server" } else { "client" };
-        let path = output().join(format!("{}.{role}.facts", self.subject));
+        let path = self.dir.join(format!("{}.{role}.facts", self.subject));
         std::fs::write(&path, facts).with_context(|| path.display().to_string())
     }
 }

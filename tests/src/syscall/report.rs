@@ -6,18 +6,18 @@ use anyhow::{Result, ensure};
 
 /// A difference from TCP that is there on purpose.
 #[derive(Debug)]
-pub(crate) struct Permit {
+pub struct Permit {
     /// Name of the fact, without the subject's.
-    pub(crate) fact: &'static str,
+    pub fact: &'static str,
     /// Its value with both ends preloaded: no other one is right, not even TCP's. With the acting end alone preloaded
     /// either is.
-    pub(crate) value: &'static str,
+    pub value: &'static str,
     /// The reason, which docs/LIMITS.md gives at more length.
-    pub(crate) because: &'static str,
+    pub because: &'static str,
 }
 
 /// The lines that are not as expected; nothing when all are. `always`: what is permitted must be there.
-pub(crate) fn differences(expected: &str, found: &str, permits: &[Permit], always: bool) -> String {
+pub fn differences(expected: &str, found: &str, permits: &[Permit], always: bool) -> String {
     let mut text = String::new();
     let (mut expected, mut found) = (expected.lines(), found.lines());
     loop {
@@ -50,7 +50,10 @@ fn permitted<'a>(line: &str, permits: &'a [Permit]) -> (String, Option<&'a Permi
 
 /// Checks what an end wrote to standard error: with both ends preloaded, every connection moved that the subject said
 /// would; else, none of them did.
-pub(crate) fn moves(stderr: &str, moving: bool) -> Result<()> {
+///
+/// # Errors
+/// When that is not so.
+pub fn moves(stderr: &str, moving: bool) -> Result<()> {
     let line = |line: &str, before: &str, after: &str| {
         let (_, rest) = line.split_once(before)?;
         Some(rest.strip_suffix(after)?.trim().to_owned())
