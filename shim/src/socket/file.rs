@@ -340,8 +340,12 @@ impl OpenFile {
     }
 
     /// `fd`, no longer in the table, is about to be closed: from now on another descriptor is asked, or `smcss` told of.
-    /// Answers which.
+    /// Answers which. The whole table is gone through only when it has to be another one than so far.
     pub fn leave_fd(&self, fd: Fd) -> Option<Fd> {
+        let now = self.fd();
+        if now != fd && self.is_at(now) && !fdtable::is_inner(now) {
+            return Some(now);
+        }
         let other = fdtable::fd_of(self);
         if self.fd() == fd {
             self.set_fd(other.unwrap_or(-1));
