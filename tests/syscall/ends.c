@@ -22,7 +22,7 @@ struct answer {
     char bytes[256];
 };
 
-#define MOST 4096
+#define MOST (1 << 16)
 #define CHUNK (1 << 16)
 #define ROUNDS 12
 

@@ -6,6 +6,7 @@ pub mod birth;
 pub mod calls;
 pub mod clc;
 pub mod close;
+pub mod entries;
 pub mod epoll;
 pub mod file;
 pub mod group;

@@ -3,6 +3,7 @@
 use crate::fdtable;
 use crate::socket::back::stall;
 use crate::socket::clc;
+use crate::socket::entries;
 use crate::socket::file::OpenFile;
 use crate::socket::kcm::{lower, registry};
 use crate::socket::link::Link;
@@ -12,8 +13,8 @@ use crate::socket::stuck;
 use crate::socket::tx;
 use crate::socket::wait::{self, Deadline, Sleeper};
 use preloop_shm::counted::Counted;
-use preloop_sys::sleep::{self, SignalMask};
-use preloop_sys::{Errno, Fd, clock, event, process};
+use preloop_sys::sleep::SignalMask;
+use preloop_sys::{Errno, Fd, clock, event};
 use preloop_uapi::sync::Ordering;
 use std::sync::Arc;
 
@@ -151,6 +152,8 @@ struct Polled<'a> {
     has_slept: bool,
     /// Of some connection what is next may come without an event.
     look_again: bool,
+    /// The program's call is select(2).
+    is_select: bool,
     /// What the kernel is asked, the bell last.
     kernel: Vec<libc::pollfd>,
 }
@@ -163,29 +166,6 @@ fn ours(fd: Fd) -> Option<Counted<OpenFile>> {
     fdtable::get(fd).filter(concerns_us)
 }
 
-/// As `sleep::poll`, with no more entries than there are different descriptors among them.
-fn ask_once_of_each(
-    entries: &mut [libc::pollfd],
-    deadline: Deadline,
-    mask: SignalMask,
-    cancelled: &mut dyn FnMut(),
-) -> Result<(), Errno> {
-    let mut different: Vec<_> = entries.iter().filter(|entry| entry.fd >= 0).copied().collect();
-    different.sort_unstable_by_key(|entry| entry.fd);
-    different.dedup_by(|one, first| {
-        let same = one.fd == first.fd;
-        first.events |= if same { one.events } else { 0 };
-        same
-    });
-    sleep::poll(&mut different, deadline, mask, cancelled)?;
-    for entry in entries {
-        let at = different.binary_search_by_key(&entry.fd, |entry| entry.fd);
-        let asked = entry.events | ALWAYS as i16 | libc::POLLNVAL;
-        entry.revents = at.map_or(0, |at| different[at].revents & asked);
-    }
-    Ok(())
-}
-
 /// The descriptor of a socket whose number `fd` was closed while this call sleeps: it goes on with what it began with.
 fn kept(file: &OpenFile, fd: Fd) -> Option<Fd> {
     let now = file.fd();
@@ -194,6 +174,16 @@ fn kept(file: &OpenFile, fd: Fd) -> Option<Fd> {
 
 /// poll(2), ppoll(2). `None`: nothing here is ours, the kernel answers alone.
 pub fn poll(
+    fds: &mut [libc::pollfd],
+    deadline: impl FnOnce() -> Deadline,
+    mask: SignalMask,
+) -> Option<Result<usize, Errno>> {
+    poll_for(false, fds, deadline, mask)
+}
+
+/// The same for select(2), if it is that.
+pub fn poll_for(
+    is_select: bool,
     fds: &mut [libc::pollfd],
     deadline: impl FnOnce() -> Deadline,
     mask: SignalMask,
@@ -214,7 +204,8 @@ pub fn poll(
     }
     let mut kernel = fds.to_vec();
     kernel.push(libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 });
-    Some(Polled { fds, ours, has_strangers, has_slept: false, look_again: false, kernel }.run(deadline, mask))
+    let mut polled = Polled { fds, ours, has_strangers, has_slept: false, look_again: false, is_select, kernel };
+    Some(polled.run(deadline, mask))
 }
 
 impl Polled<'_> {
@@ -354,12 +345,8 @@ impl Polled<'_> {
     }
 
     fn ask(&mut self, deadline: Deadline, mask: SignalMask, cancelled: &mut dyn FnMut()) -> Result<(), Errno> {
-        let answer = sleep::poll(&mut self.kernel, deadline, mask, cancelled);
-        if answer == Err(Errno::EINVAL) && self.fds.len() as u64 <= process::limit(libc::RLIMIT_NOFILE) {
-            // With the bell there are more entries than the process may have descriptors.
-            return ask_once_of_each(&mut self.kernel, deadline, mask, cancelled);
-        }
-        answer.map(drop)
+        let asked = (!self.is_select).then_some(self.fds.len());
+        entries::poll(&mut self.kernel, asked, deadline, mask, cancelled)
     }
 
     /// Joins the kernel's answers with what the library knows; how many entries have something to report.

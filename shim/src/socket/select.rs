@@ -1,6 +1,6 @@
 //! select(2), as poll(2) of the same descriptors.
 
-use super::poll::{ALWAYS, IN, OUT, poll};
+use super::poll::{ALWAYS, IN, OUT, poll_for};
 use super::wait::Deadline;
 use preloop_sys::sleep::{self, SignalMask};
 use preloop_sys::{Errno, Fd};
@@ -26,15 +26,8 @@ const EXCEPT: u32 = libc::POLLPRI as u32;
 
 /// select(2), pselect(2). `None`: nothing here is ours.
 pub fn select(nfds: usize, sets: Selected<'_>, deadline: Deadline, mask: SignalMask) -> Option<Result<usize, Errno>> {
-    let mut fds = Vec::new();
-    for fd in 0..nfds {
-        let (r, w, e) = (bit(&sets.read, fd), bit(&sets.write, fd), bit(&sets.except, fd));
-        if r || w || e {
-            let events = if r { IN } else { 0 } | if w { OUT } else { 0 } | if e { EXCEPT } else { 0 };
-            fds.push(libc::pollfd { fd: fd as Fd, events: events as u16 as i16, revents: 0 });
-        }
-    }
-    let mut answer = poll(&mut fds, || deadline, mask)?;
+    let mut fds = entries(nfds, &sets);
+    let mut answer = poll_for(true, &mut fds, || deadline, mask)?;
     loop {
         let count = match answer {
             Err(errno) => return Some(Err(errno)),
@@ -48,8 +41,30 @@ pub fn select(nfds: usize, sets: Selected<'_>, deadline: Deadline, mask: SignalM
             return Some(Ok(give(sets, &fds)));
         }
         fds.iter_mut().filter(|entry| silent(entry)).for_each(|entry| entry.fd = !entry.fd);
-        answer = poll(&mut fds, || deadline, mask).unwrap_or_else(|| sleep::poll(&mut fds, deadline, mask, &mut || {}));
+        let again = poll_for(true, &mut fds, || deadline, mask);
+        answer = again.unwrap_or_else(|| sleep::poll(&mut fds, deadline, mask, &mut || {}));
     }
+}
+
+/// What poll is asked for these sets, most of whose words may be empty: a number may be high.
+fn entries(nfds: usize, sets: &Selected<'_>) -> Vec<libc::pollfd> {
+    let mut fds = Vec::new();
+    for at in 0..nfds.div_ceil(64) {
+        let [r, w, e] = [&sets.read, &sets.write, &sets.except]
+            .map(|set| set.as_ref().and_then(|words| words.get(at)).copied().unwrap_or(0));
+        let mut left = r | w | e;
+        while left != 0 {
+            let (bit, place) = (left & left.wrapping_neg(), left.trailing_zeros() as usize);
+            left &= !bit;
+            let fd = at * 64 + place;
+            if fd < nfds {
+                let has = |word: u64, events: u32| if word & bit != 0 { events } else { 0 };
+                let events = has(r, IN) | has(w, OUT) | has(e, EXCEPT);
+                fds.push(libc::pollfd { fd: fd as Fd, events: events as u16 as i16, revents: 0 });
+            }
+        }
+    }
+    fds
 }
 
 /// Whether what poll answered of a descriptor makes it ready in one of the sets.

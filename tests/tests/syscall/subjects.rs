@@ -29,6 +29,7 @@ subjects! {
         "disconnected: events" is "OUT" because "it was not disconnected",
         "disconnected: the peer reads" is "1 x" because "it was not disconnected",
     }
+    crowd
     deaths
     dups
     eintr
