@@ -127,9 +127,38 @@ static void lowered(int top)
     fact("beyond the limit: the peer", "%s", peer_read(fd, 8));
 }
 
+/* Where a process may have more descriptors than the library's table has places for: the last that has one, and others. */
+static void beyond_the_table(void)
+{
+    enum { PLACES = 1 << 20 };
+    struct rlimit now, more = {PLACES + 16, PLACES + 16};
+    getrlimit(RLIMIT_NOFILE, &now);
+    more.rlim_max = now.rlim_max > more.rlim_max ? now.rlim_max : more.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &more) < 0)
+        return;
+    int last = moved(), fd = fresh();
+    used_at("the last place", last, dup2(last, PLACES - 1));
+    int beyond = dup2(fd, PLACES);
+    exchange(fd, 12);
+    used_at("beyond", fd, beyond);
+    used_at("beyond, the lower number", fd, fd);
+    close(fd);
+    used_at("beyond alone", fd, beyond);
+    /* A connection that has moved may be refused such a number: it is not lost then. */
+    beyond = fcntl(last, F_DUPFD, PLACES + 1);
+    used_at("beyond, after it moved", last, beyond < 0 ? last : beyond);
+    beyond = dup2(last, PLACES + 2);
+    used_at("beyond, after it moved", last, beyond < 0 ? last : beyond);
+    used_at("the lower number", last, last);
+    fact("none at a high number", "%s", r(close_range(4096, ~0U, 0)));
+    used_at("at the lower number alone", last, last);
+    close(last);
+}
+
 void subject(void)
 {
     int top = highest();
     duplicates(top);
+    beyond_the_table();
     lowered(top);
 }

@@ -80,15 +80,26 @@ pub unsafe extern "C" fn closefrom(first: c_int) {
 pub unsafe extern "C" fn dup(fd: c_int) -> c_int {
     // SAFETY: a plain number.
     let new = unsafe { real::dup(fd) };
-    if new >= 0 {
-        birth::duplicated(fd, new);
+    if new >= 0 { duplicated(fd, new) } else { new }
+}
+
+/// The kernel has made a duplicate at a number of its choice.
+fn duplicated(fd: c_int, new: c_int) -> c_int {
+    if !birth::may_be_at(new, fd) {
+        // SAFETY: a descriptor that nobody knows of.
+        unsafe { real::close(new) };
+        return answer(Err(Errno::EMFILE));
     }
+    birth::duplicated(fd, new);
     new
 }
 
 fn dup_to(fd: c_int, to: c_int, kernel: impl FnOnce() -> c_int) -> c_int {
     if fdtable::is_inner(to) {
         return answer(Err(Errno::EBUSY));
+    }
+    if !birth::may_be_at(to, fd) {
+        return answer(Err(Errno::EBADF));
     }
     // What `to` stood for ends with the call, unless that fails or both are the same.
     let replaces = fd != to && preloop_sys::call::status_flags(fd).is_ok();
@@ -141,7 +152,7 @@ pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: *mut c_void)
     let done = unsafe { real::fcntl(fd, command, argument) };
     if done >= 0 {
         match command {
-            libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => birth::duplicated(fd, done),
+            libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => return duplicated(fd, done),
             libc::F_SETFL => {
                 if let Some(file) = fdtable::get(fd) {
                     options::set_nonblocking(&file, argument as usize as c_int & libc::O_NONBLOCK != 0);

@@ -146,6 +146,15 @@ pub fn disconnects(file: &OpenFile) -> bool {
     file.sock.phase() == phase::INIT || clc::pin(file, Decline::OPTION)
 }
 
+/// Whether a number may stand for what `old` does. One beyond the table is used past the library: a connection that has it
+/// stays on TCP, and one that cannot is lost for who uses it there.
+pub fn may_be_at(new: Fd, old: Fd) -> bool {
+    fdtable::has_place(new)
+        || fork::is_inside()
+        || process::is_uncounted()
+        || fdtable::get(old).is_none_or(|file| clc::pin(&file, Decline::OPTION))
+}
+
 /// `new` is a duplicate of `old`, made by the kernel.
 pub fn duplicated(old: Fd, new: Fd) {
     let is_ours = fdtable::knows(old) || fdtable::knows(new);
@@ -165,14 +174,7 @@ pub fn duplicated(old: Fd, new: Fd) {
         return;
     }
     drop(fdtable::set_kcm(new, fdtable::kcm(old)));
-    let file = fdtable::get(old);
-    if !fdtable::has_place(new) {
-        // It is used past the library.
-        if let Some(file) = &file {
-            clc::pin(file, Decline::OPTION);
-        }
-        return;
-    }
+    let file = fdtable::get(old).filter(|_| fdtable::has_place(new));
     if let Some(file) = &file {
         file.descriptors.fetch_add(1, Ordering::AcqRel);
     }
@@ -186,7 +188,7 @@ pub fn duplicated(old: Fd, new: Fd) {
 
 #[cfg(test)]
 mod tests {
-    use super::duplicated;
+    use super::{duplicated, may_be_at};
     use crate::fdtable;
     use crate::process;
     use crate::socket::file::OpenFile;
@@ -200,9 +202,11 @@ mod tests {
         process::renew();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let file = OpenFile::enter_any(socket.as_raw_fd(), 0).unwrap();
+        assert!(may_be_at(1 << 20, socket.as_raw_fd()));
         duplicated(socket.as_raw_fd(), 1 << 20);
         assert_eq!(file.descriptors.load(Relaxed), 1);
         assert_eq!(file.sock.phase(), phase::TCP);
+        assert!(OpenFile::enter_any(1 << 20, 0).is_none());
         drop(fdtable::set(socket.as_raw_fd(), None));
     }
 }

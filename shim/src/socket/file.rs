@@ -59,15 +59,15 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    /// Starts to know a socket of the program; `None` when the library does not serve SMC, or there is no room, and the
-    /// socket stays the kernel's alone.
+    /// Starts to know a socket of the program; `None` when the library does not serve SMC, or there is no room, or the
+    /// number is too high, and the socket stays the kernel's alone.
     pub fn enter(fd: Fd, flags: u32) -> Option<Counted<Self>> {
         if process::settings().smc { Self::enter_any(fd, flags) } else { None }
     }
 
     /// As [`enter`](Self::enter), whatever the library serves.
     pub fn enter_any(fd: Fd, flags: u32) -> Option<Counted<Self>> {
-        if fork::is_inside() || process::is_uncounted() {
+        if fork::is_inside() || process::is_uncounted() || !fdtable::has_place(fd) {
             return None;
         }
         let _no_fork = fork::may_not_fork();
