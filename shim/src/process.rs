@@ -6,11 +6,12 @@ use crate::fork;
 use crate::settings::Settings;
 use crate::socket::sock::phase;
 use crate::socket::{bell, clc, handover, kcm, users};
+use core::net::SocketAddr;
 use preloop_shm::arena::{Arena, Slot};
 use preloop_sys::unix::Inner;
 use preloop_sys::{Errno, Fd, call, diag, process, real, unix};
 use preloop_uapi::decline::Decline;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Slots of sockets and groups.
@@ -219,15 +220,38 @@ pub fn hold<R>(during: impl FnOnce() -> R) -> R {
     during()
 }
 
+/// Whether the kernel tells of sockets: what its first answer showed.
+static TELLS: AtomicU8 = AtomicU8::new(NOT_KNOWN);
+const NOT_KNOWN: u8 = 0;
+const TELLS_ALL: u8 = 1;
+const TELLS_NOTHING: u8 = 2;
+
 /// The other end of a connection, asked of the kernel: the socket connected from `local` to `peer`.
-pub fn find_end(local: core::net::SocketAddr, peer: core::net::SocketAddr) -> Option<diag::End> {
+pub fn find_end(local: SocketAddr, peer: SocketAddr) -> Option<diag::End> {
+    if TELLS.load(Ordering::Relaxed) == TELLS_NOTHING {
+        return None;
+    }
     let _held = one_question();
-    diag::find(once(&DIAG, diag::open)?, local, peer)
+    let end = diag::find(once(&DIAG, diag::open)?, local, peer)?;
+    TELLS.store(TELLS_ALL, Ordering::Relaxed);
+    Some(end)
+}
+
+/// Whether the kernel tells of no sockets at all, not even of this one of ours, connected from `local` to `peer`: it has no
+/// module for it. Each question would have it look for one, by a process of its own.
+pub fn kernel_is_silent(local: SocketAddr, peer: SocketAddr) -> bool {
+    if TELLS.load(Ordering::Relaxed) == NOT_KNOWN {
+        let _held = one_question();
+        if once(&DIAG, diag::open).is_some_and(|socket| diag::is_unknown(socket, local, peer)) {
+            TELLS.store(TELLS_NOTHING, Ordering::Relaxed);
+        }
+    }
+    TELLS.load(Ordering::Relaxed) == TELLS_NOTHING
 }
 
 /// Whether nobody holds the other end of a connection any more: the kernel is still closing it, or has. Not where the kernel
 /// does not say, and not in another network namespace than the connection's, where it may know of others with these addresses.
-pub fn is_end_left(fd: Fd, own: core::net::SocketAddr, other: core::net::SocketAddr) -> bool {
+pub fn is_end_left(fd: Fd, own: SocketAddr, other: SocketAddr) -> bool {
     let _held = one_question();
     let Some(socket) = once(&DIAG, diag::open) else { return false };
     let is_here = || diag::find(socket, own, other).is_some_and(|end| call::cookie(fd) == Ok(end.cookie));

@@ -75,6 +75,11 @@ pub fn is_left(socket: Fd, local: SocketAddr, peer: SocketAddr) -> bool {
     }
 }
 
+/// Whether the kernel says that there is no such socket. It says so of every one while it has no module that tells of them.
+pub fn is_unknown(socket: Fd, local: SocketAddr, peer: SocketAddr) -> bool {
+    ask(socket, local, peer) == Ok(None)
+}
+
 fn ask(socket: Fd, local: SocketAddr, peer: SocketAddr) -> Result<Option<Body>, Errno> {
     let unmap = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
     let (local, peer) = (unmap(local), unmap(peer));
@@ -86,6 +91,7 @@ fn ask(socket: Fd, local: SocketAddr, peer: SocketAddr) -> Result<Option<Body>, 
 }
 
 /// `struct inet_diag_msg`: family, state, timer, retrans, id (48 bytes), expires, rqueue, wqueue, uid, inode.
+#[derive(PartialEq, Eq)]
 struct Body([u8; BODY]);
 
 impl Body {
@@ -118,7 +124,7 @@ fn parse(answer: &[u8], local: SocketAddr, peer: SocketAddr) -> Result<Option<Bo
 
 #[cfg(test)]
 mod tests {
-    use super::{find, is_left, open};
+    use super::{find, is_left, is_unknown, open};
     use crate::pair::pair;
     use std::io::Write;
 
@@ -128,6 +134,7 @@ mod tests {
         let [mut a, b] = pair()?;
         let (of_a, of_b) = (a.local_addr()?, b.local_addr()?);
         assert!(find(socket.fd(), of_a, of_b).is_some());
+        assert!(!is_unknown(socket.fd(), of_a, of_b) && is_unknown(socket.fd(), of_a, of_a));
         assert!(!is_left(socket.fd(), of_a, of_b));
         // More than the other end has room for: the FIN stands behind it.
         a.set_nonblocking(true)?;

@@ -37,7 +37,10 @@ pub(super) fn look_for_proposal(file: &OpenFile, fd: Fd, sends: bool) {
 /// The passive side's checks, group and Accept. `Err(None)`: there is no proposal.
 fn offer(file: &OpenFile, fd: Fd) -> Result<(), Option<Decline>> {
     let (local, peer) = addresses(fd).ok_or(None)?;
-    let end = process::find_end(peer, local).filter(|end| end.state == tcp::state::ESTABLISHED).ok_or(None)?;
+    let end = process::find_end(peer, local).filter(|end| end.state == tcp::state::ESTABLISHED);
+    let Some(end) = end else {
+        return Err(process::kernel_is_silent(local, peer).then_some(Decline::CONFIGURATION));
+    };
     let mut name = [0; NAME_MAX];
     let len = clc::mailbox_name(peer, local, end.cookie, &mut name);
     let socket = match unix::connect(&name[..len]) {
