@@ -1,5 +1,6 @@
 /* Options, ioctls and fcntls of a connection in use, and what the kernel tells about it. */
 #include "facts.h"
+#include <linux/errqueue.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <sys/stat.h>
@@ -130,6 +131,61 @@ static void flags(void)
     fact("alive", "%s", r(read(fd, room, 8)));
 }
 
+/* What the error queue says of sends with MSG_ZEROCOPY: from which to which they are done with. */
+static const char *completed(int milliseconds)
+{
+    char control[128];
+    struct msghdr message = {.msg_control = control, .msg_controllen = sizeof control};
+    struct pollfd entry = {fd, 0, 0};
+    poll(&entry, 1, milliseconds);
+    if (recvmsg(fd, &message, MSG_ERRQUEUE) < 0)
+        return error(errno);
+    struct sock_extended_err *told = (struct sock_extended_err *)CMSG_DATA(CMSG_FIRSTHDR(&message));
+    static char answer[64];
+    snprintf(answer, sizeof answer, "%d, %u to %u", told->ee_origin == SO_EE_ORIGIN_ZEROCOPY, told->ee_info, told->ee_data);
+    return answer;
+}
+
+static void asked_whether(void)
+{
+    fd = fresh();
+    const char *sent, *done = set(SOL_SOCKET, SO_ZEROCOPY, 1);
+    fact("SO_ZEROCOPY", "%s %s", done, option(SOL_SOCKET, SO_ZEROCOPY));
+    warm(fd);
+    sent = r(send(fd, "copied", 6, 0));
+    fact("SO_ZEROCOPY, no MSG_ZEROCOPY", "%s %s", sent, peer_wait_read(fd, 64));
+    fact("SO_ZEROCOPY, no MSG_ZEROCOPY: completed", "%s", completed(0));
+    done = set(SOL_SOCKET, SO_ZEROCOPY, 0);
+    fact("SO_ZEROCOPY off", "%s %s", done, option(SOL_SOCKET, SO_ZEROCOPY));
+    sent = r(send(fd, "also", 4, MSG_ZEROCOPY));
+    fact("MSG_ZEROCOPY without it", "%s %s", sent, peer_wait_read(fd, 64));
+    fact("MSG_ZEROCOPY without it: completed", "%s", completed(0));
+    close(fd);
+}
+
+static void without_copies(void)
+{
+    const char *sent;
+    fd = fresh();
+    set(SOL_SOCKET, SO_ZEROCOPY, 1);
+    exchange(fd, 1);
+    sent = r(send(fd, "first", 5, MSG_ZEROCOPY));
+    fact("MSG_ZEROCOPY", "%s %s", sent, peer_wait_read(fd, 64));
+    fact("MSG_ZEROCOPY: completed", "%s", completed(SOON));
+    exchange(fd, 12);
+    sent = r(send(fd, "second", 6, MSG_ZEROCOPY));
+    fact("MSG_ZEROCOPY again", "%s %s", sent, peer_wait_read(fd, 64));
+    fact("MSG_ZEROCOPY again: completed", "%s", completed(SOON));
+    close(fd);
+    fd = moved();
+    set(SOL_SOCKET, SO_ZEROCOPY, 1);
+    fact("MSG_ZEROCOPY late: sent", "%s", r(send(fd, "third", 5, MSG_ZEROCOPY)));
+    peer_send(fd, "alive");
+    char room[8];
+    fact("MSG_ZEROCOPY late: alive", "%s", text(read(fd, room, 8), room));
+    close(fd);
+}
+
 void subject(void)
 {
     fd = moved();
@@ -139,4 +195,6 @@ void subject(void)
     fd = moved();
     flags();
     close(fd);
+    asked_whether();
+    without_copies();
 }

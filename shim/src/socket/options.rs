@@ -11,12 +11,12 @@ use preloop_uapi::sync::Ordering;
 
 /// Options that shared memory cannot carry: set before, they pin a connection to TCP; afterwards they fail.
 /// (TCP_REPAIR 19, TCP_MD5SIG 14, TCP_ULP 31, TCP_MD5SIG_EXT 32, TCP_INQ 36, TCP_AO_* 38 to 40; SO_TIMESTAMP 29 and 63,
-/// SO_TIMESTAMPNS 35 and 64, SO_TIMESTAMPING 37 and 65, SO_ZEROCOPY 60, SO_ATTACH_FILTER 26, SO_ATTACH_BPF 50,
-/// SO_PEEK_OFF 42.)
+/// SO_TIMESTAMPNS 35 and 64, SO_TIMESTAMPING 37 and 65, SO_ATTACH_FILTER 26, SO_ATTACH_BPF 50, SO_PEEK_OFF 42.) Programs set
+/// SO_ZEROCOPY to learn whether it is there: it takes its effect with the first MSG_ZEROCOPY, see `tx`.
 fn pins(level: i32, name: i32) -> bool {
     match level {
         libc::IPPROTO_TCP => matches!(name, 14 | 19 | 31 | 32 | 36 | 38..=40),
-        libc::SOL_SOCKET => matches!(name, 26 | 29 | 35 | 37 | 42 | 50 | 60 | 63 | 64 | 65),
+        libc::SOL_SOCKET => matches!(name, 26 | 29 | 35 | 37 | 42 | 50 | 63 | 64 | 65),
         _ => false,
     }
 }

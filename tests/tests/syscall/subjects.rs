@@ -54,7 +54,9 @@ subjects! {
     oob {
         "moved: sent" is "EOPNOTSUPP" because "the ring has no urgent data",
     }
-    options
+    options {
+        "MSG_ZEROCOPY late: sent" is "EOPNOTSUPP" because "the kernel does not see the bytes, and could not say when it is done",
+    }
     parcels
     passing
     peek {

@@ -16,6 +16,7 @@ use preloop_shm::lock::Held;
 use preloop_smc::back;
 use preloop_smc::ring::Span;
 use preloop_sys::{Errno, Fd, call, cancel, clock, tcp};
+use preloop_uapi::decline::Decline;
 use preloop_uapi::sync::{Ordering, fence};
 
 pub use now::{position, send_now};
@@ -110,16 +111,15 @@ fn route(file: &OpenFile, fd: Fd, flags: i32) -> Route {
     let sock = file.sock;
     match sock.phase() {
         phase::TCP | phase::INIT => return Route::Kernel,
-        phase::SMC => {}
-        _ if flags & libc::MSG_OOB != 0 => {
-            clc::pin(file, preloop_uapi::decline::Decline::OPTION);
+        _ if flags & (libc::MSG_OOB | libc::MSG_ZEROCOPY) != 0 && needs_tcp(fd, flags) => {
+            if !clc::pin(file, Decline::OPTION) {
+                return Route::Unsupported;
+            }
         }
+        phase::SMC => {}
         _ => clc::step(file, fd, true),
     }
     if sock.phase() == phase::SMC {
-        if flags & libc::MSG_OOB != 0 {
-            return Route::Unsupported;
-        }
         if !sock.tx_in_ring() {
             try_to_move(file, fd);
         }
@@ -128,6 +128,13 @@ fn route(file: &OpenFile, fd: Fd, flags: i32) -> Route {
         }
     }
     if enter_kernel(file) { Route::Counted } else { Route::Ring }
+}
+
+/// Whether only the kernel can do what these flags ask for: urgent data; and to send from the program's own pages and say when
+/// it is done with them, which it does for sockets that have SO_ZEROCOPY alone. Others it sends a copy for.
+#[cold]
+fn needs_tcp(fd: Fd, flags: i32) -> bool {
+    flags & libc::MSG_OOB != 0 || call::int_option(fd, libc::SOL_SOCKET, libc::SO_ZEROCOPY).is_ok_and(|on| on != 0)
 }
 
 /// Counts this call among the kernel's writers, unless the direction has moved.
