@@ -2,8 +2,10 @@
 
 use super::answer;
 use crate::fdtable;
+use crate::process;
 use crate::socket::wait::Deadline;
 use crate::socket::{epoll, poll as polling, select as selecting};
+use core::cell::OnceCell;
 use core::ffi::c_int;
 use libc::{epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 use preloop_sys::sleep::SignalMask;
@@ -134,7 +136,7 @@ unsafe fn words<'a>(set: *mut fd_set, nfds: c_int) -> Option<&'a mut [u64]> {
 unsafe fn select_any(
     nfds: c_int,
     (r, w, e): (*mut fd_set, *mut fd_set, *mut fd_set),
-    deadline: Deadline,
+    deadline: impl Fn() -> Deadline,
     mask: SignalMask,
 ) -> Option<Result<usize, Errno>> {
     // SAFETY: the caller's.
@@ -158,14 +160,16 @@ pub unsafe extern "C" fn select(
     if unsafe { timeout.as_ref() }.is_some_and(|t| t.tv_sec < 0 || t.tv_usec < 0) {
         return answer(Err(Errno::EINVAL));
     }
+    let asked = OnceCell::new();
     // SAFETY: as above.
-    let deadline = unsafe { timeout.as_ref() }.and_then(|t| after(t.tv_sec, t.tv_usec.saturating_mul(1000)));
+    let after_val = || unsafe { timeout.as_ref() }.and_then(|t| after(t.tv_sec, t.tv_usec.saturating_mul(1000)));
+    let deadline = || *asked.get_or_init(after_val);
     // SAFETY: the program vouches for its sets.
     let Some(result) = (unsafe { select_any(nfds, (r, w, e), deadline, SignalMask::NONE) }) else {
         // SAFETY: the program's own call.
         return unsafe { real::select(nfds, r, w, e, timeout) };
     };
-    if let Some(deadline) = deadline {
+    if let Some(Some(deadline)) = asked.get() {
         let left = deadline.saturating_sub(clock::now());
         // SAFETY: a deadline came from this pointer.
         unsafe {
@@ -194,7 +198,7 @@ pub unsafe extern "C" fn pselect(
         return answer(Err(Errno::EINVAL));
     }
     // SAFETY: the program vouches for its sets, time-out and mask.
-    let result = unsafe { select_any(nfds, (r, w, e), after_spec(timeout), SignalMask::new(mask)) };
+    let result = unsafe { select_any(nfds, (r, w, e), || after_spec(timeout), SignalMask::new(mask)) };
     match result {
         Some(result) => answer(result),
         // SAFETY: the program's own call.
@@ -266,7 +270,8 @@ unsafe fn wait_any(
     let Some(found) = fdtable::epoll(set).filter(|_| max > 0 && !events.is_null()) else { return kernel() };
     // SAFETY: the caller's.
     let out = unsafe { core::slice::from_raw_parts_mut(events, max as usize) };
-    let start = deadline();
+    // A process that filters its calls may not be able to ask for the time.
+    let early = (!process::is_filtered()).then(&deadline);
     if found.enter_plain() {
         let got = cancel::run(&mut || found.leave_plain(), kernel);
         found.leave_plain();
@@ -279,7 +284,7 @@ unsafe fn wait_any(
             count => return count as c_int,
         }
     }
-    answer(found.wait(out, start, mask))
+    answer(found.wait(out, early.unwrap_or_else(deadline), mask))
 }
 
 /// epoll_wait(2).

@@ -62,10 +62,10 @@ fn is_local(fd: Fd, peer: SocketAddr) -> bool {
 fn becomes_connection(file: &OpenFile, fd: Fd, peer: SocketAddr) {
     stats::begins(file.sock, file.is_active(), || Some((addr::local(fd)?, peer)));
     file.sock.listing.kind.store(kind::CONNECTION, Ordering::Relaxed);
-    file.sock.began_at.store(clock::now(), Ordering::Relaxed);
     if process::is_confined() {
         file.sock.decline(Decline::CONFIGURATION);
     } else if is_local(fd, peer) {
+        file.sock.began_at.store(clock::now(), Ordering::Relaxed);
         file.sock.phase.store(phase::ELIGIBLE, Ordering::Release);
         if policy::handshake_is_early() {
             clc::step(file, fd, false);

@@ -25,9 +25,14 @@ const WRITE: u32 = OUT | libc::POLLWRBAND as u32 | libc::POLLERR as u32;
 const EXCEPT: u32 = libc::POLLPRI as u32;
 
 /// select(2), pselect(2). `None`: nothing here is ours.
-pub fn select(nfds: usize, sets: Selected<'_>, deadline: Deadline, mask: SignalMask) -> Option<Result<usize, Errno>> {
+pub fn select(
+    nfds: usize,
+    sets: Selected<'_>,
+    deadline: impl Fn() -> Deadline,
+    mask: SignalMask,
+) -> Option<Result<usize, Errno>> {
     let mut fds = entries(nfds, &sets);
-    let mut answer = poll_for(true, &mut fds, || deadline, mask)?;
+    let mut answer = poll_for(true, &mut fds, &deadline, mask)?;
     loop {
         let count = match answer {
             Err(errno) => return Some(Err(errno)),
@@ -41,8 +46,8 @@ pub fn select(nfds: usize, sets: Selected<'_>, deadline: Deadline, mask: SignalM
             return Some(Ok(give(sets, &fds)));
         }
         fds.iter_mut().filter(|entry| silent(entry)).for_each(|entry| entry.fd = !entry.fd);
-        let again = poll_for(true, &mut fds, || deadline, mask);
-        answer = again.unwrap_or_else(|| sleep::poll(&mut fds, deadline, mask, &mut || {}));
+        let again = poll_for(true, &mut fds, &deadline, mask);
+        answer = again.unwrap_or_else(|| sleep::poll(&mut fds, deadline(), mask, &mut || {}));
     }
 }
 
