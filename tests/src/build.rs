@@ -14,9 +14,20 @@ pub fn cargo() -> Command {
 /// # Errors
 /// When that fails; cargo has said why.
 pub fn release() -> Result<()> {
+    build(&["-p", "preloop", "-p", "preloop-launcher", "-p", "preloop-tests", "--lib", "--bins"])
+}
+
+/// Builds the library and its tools.
+///
+/// # Errors
+/// When that fails; cargo has said why.
+pub fn library() -> Result<()> {
+    build(&["-p", "preloop", "-p", "preloop-launcher"])
+}
+
+fn build(what: &[&str]) -> Result<()> {
     let mut command = cargo();
-    command.args(["build", "--release", "--quiet", "-p", "preloop", "-p", "preloop-launcher"]);
-    command.args(["-p", "preloop-tests", "--lib", "--bins"]);
+    command.args(["build", "--release", "--quiet"]).args(what);
     let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().context("starting cargo")?;
     ensure!(status.success(), "cargo build failed");
     Ok(())
