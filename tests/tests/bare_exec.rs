@@ -31,10 +31,10 @@ fn finds_its_bytes() -> Result<()> {
     let launch = scene.client("env").args(["SMC_DEBUG=1", "PYTHONDONTWRITEBYTECODE=1"]);
     let done = launch.arg(programs::find("python3")?).arg(programs::script("bare/exec.py")).run()?;
     ensure!(done.stdout == FACTS, "{done:?}");
-    // Both ends of both: the second moved once the child that had it was gone.
+    // Both ends of all three: the last moved once the child that had it was gone.
     let (before, after) = done.stderr.split_once("moved until here").context("no such line")?;
     let counts = |text: &str, what| text.lines().filter(|line| line.contains(what)).count();
-    ensure!(counts(before, "runs on SMC-D") == 4 && counts(before, "is back on TCP") == 0, "{done:?}");
+    ensure!(counts(before, "runs on SMC-D") == 6 && counts(before, "is back on TCP") == 0, "{done:?}");
     ensure!(counts(after, "is back on TCP") == 4, "{done:?}");
     Ok(())
 }

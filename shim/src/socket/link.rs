@@ -121,6 +121,12 @@ impl Link {
         &self.rings[1]
     }
 
+    /// Whether it is the same connection as the other end has it.
+    pub fn is_other_end_of(&self, other: &Self) -> bool {
+        let which = |link: &Self| (link.group.token, link.conn, link.generation);
+        which(self) == which(other) && self.side() != other.side()
+    }
+
     /// Which side of the group this end is.
     pub fn side(&self) -> usize {
         self.group.side

@@ -1,11 +1,12 @@
 """Connections with both ends in this process, whose servers echo."""
 
 import errno
+import os
+import signal
 import socket
 import threading
 
 ended = threading.Semaphore(0)
-rest_is_over = threading.Event()
 
 
 def attempt(call):
@@ -27,9 +28,6 @@ def echo(peer):
         if data == "ECONNRESET":
             break
         peer.sendall(data)
-        if data == b"rest":
-            # In no call on the connection meanwhile.
-            rest_is_over.wait()
     ended.release()
 
 
@@ -37,6 +35,27 @@ def listen():
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=serve, args=(listener,), daemon=True).start()
     return listener
+
+
+def elsewhere():
+    """A connection that has moved to another process, and the number of that."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    child = os.fork()
+    if child == 0:
+        peer = listener.accept()[0]
+        listener.close()
+        echo(peer)
+        os._exit(0)
+    client = socket.create_connection(listener.getsockname())
+    listener.close()
+    exchange(client)
+    return client, child
+
+
+def stop(child):
+    """It is in no call any more."""
+    os.kill(child, signal.SIGSTOP)
+    os.waitpid(child, os.WUNTRACED)
 
 
 def exchange(client, rounds=20):

@@ -1,11 +1,12 @@
 """What exec and posix_spawn do with a connection that has moved, when the next program cannot be preloaded: both ends are
-in this process. Each line is a fact; the connections go on afterwards."""
+in this process, but for one. Each line is a fact; the connections go on afterwards."""
 
 import os
+import signal
 import socket
 import time
 
-from both_ends import attempt, exchange, listen, rest_is_over
+from both_ends import attempt, elsewhere, exchange, listen, stop
 
 BARE = {"PATH": os.environ["PATH"]}
 
@@ -33,22 +34,22 @@ def spawned(client):
     return os.waitpid(os.posix_spawn("/bin/true", ["true"], BARE, file_actions=actions), 0)[1]
 
 
-def at_rest(client, *works):
+def at_rest(client, peer, *works):
     """The peer is in no call on the connection meanwhile."""
-    client.sendall(b"rest")
-    client.recv(4)
+    stop(peer)
     start = time.monotonic()
     for work in works:
         work()
     print("soon" if time.monotonic() - start < 5 else "late", flush=True)
-    rest_is_over.set()
+    os.kill(peer, signal.SIGCONT)
     print(exchange(client), flush=True)
 
 
+away, peer = elsewhere()
+at_rest(away, peer, lambda: in_child(lambda: as_input(away)), lambda: print(attempt(lambda: spawned(away)), flush=True))
 listener = listen()
 moved = socket.create_connection(listener.getsockname())
 exchange(moved)
-at_rest(moved, lambda: in_child(lambda: as_input(moved)), lambda: print(attempt(lambda: spawned(moved)), flush=True))
 in_child(lambda: beside(moved))
 print(exchange(moved), flush=True)
 fresh = socket.create_connection(listener.getsockname())

@@ -2,6 +2,7 @@
 
 use super::answer::answer_locked;
 use super::complete;
+use super::other_end::{self, OtherEnd};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
@@ -16,15 +17,15 @@ use preloop_uapi::ring::shut;
 use preloop_uapi::sync::Ordering;
 
 /// Nanoseconds that the peer has to answer. One that sleeps in a call, or makes one now and then, does within a millisecond,
-/// or when it comes to run; one that computes, or was stopped, may not for long. exec may take as long as what each program
-/// on TCP puts up with: the time after which TCP sends again what was lost (RFC 6298).
+/// or when it comes to run; one that computes, or was stopped, may not for long. The call may take as long as what each
+/// program on TCP puts up with: the time after which TCP sends again what was lost (RFC 6298).
 const PATIENCE: u64 = 1_000_000_000;
 
 /// So long it may take to do what it has begun: longer than it waits for TCP itself. The bytes come later then, or a reset.
 const LAST_PATIENCE: u64 = 3_000_000_000;
 
-/// Has a connection that has moved change back to TCP, so that a program without the library can go on with it. Answers
-/// whether it is on TCP now. `users`: processes that use the socket if no other than this one does, which may count for a
+/// Has a connection that has moved change back to TCP, so that the kernel, or a program without the library, can go on with
+/// it. Answers whether it is on TCP now. `users`: processes that use the socket if no other than this one does, which may count for a
 /// child that is to be.
 pub fn ask(file: &Counted<OpenFile>, users: u32) -> bool {
     let sock = file.sock;
@@ -34,7 +35,7 @@ pub fn ask(file: &Counted<OpenFile>, users: u32) -> bool {
     }
     // A handler would find the locks taken for longer than a copy takes.
     let masked = Masked::begin();
-    let waiting = Waiting::begin(file);
+    let waiting = Waiting::begin(file, OtherEnd::find(&link));
     let is_back = under_locks(file, &link, &waiting);
     waiting.end();
     drop(masked);
@@ -78,6 +79,9 @@ fn is_granted(file: &OpenFile, link: &Link, fd: Fd, waiting: &Waiting) -> bool {
     let word = &link.own().rx;
     let start = clock::now();
     loop {
+        if let Some(other_end) = &waiting.other_end {
+            other_end.answer();
+        }
         let request = back::request(word);
         if back::is_asked(&link.peer().rx) {
             answer_locked(file, link, fd);
@@ -124,31 +128,38 @@ fn has_read_all(file: &OpenFile, link: &Link) -> bool {
     !moved || data.is_ok_and(|data| data.is_empty())
 }
 
-/// What the asker sleeps on, if there is a bell left.
-struct Waiting(Option<Sleeper>);
+/// What the asker waits for.
+struct Waiting {
+    /// What it sleeps on, if there is a bell left.
+    sleeper: Option<Sleeper>,
+    /// The peer, if this process is it.
+    other_end: Option<OtherEnd>,
+}
 
 impl Waiting {
-    fn begin(file: &Counted<OpenFile>) -> Self {
+    fn begin(file: &Counted<OpenFile>, other_end: Option<OtherEnd>) -> Self {
         let sleeper = Sleeper::new().ok().map(|mut sleeper| {
             sleeper.join(file, true);
             sleeper
         });
-        Self(sleeper)
+        Self { sleeper, other_end }
     }
 
-    /// Until the peer rings, the connection has an error, or the deadline.
+    /// Until the peer rings, the connection has an error, or the deadline; or until this process's other end is worth a look
+    /// again, whose locks somebody had.
     fn sleep(&self, fd: Fd, deadline: u64) {
+        let deadline = self.other_end.as_ref().map_or(deadline, |_| deadline.min(clock::now() + other_end::A_MOMENT));
         let soon = wait::sooner(Some(deadline)).unwrap_or(deadline);
-        let until = self.0.as_ref().map_or(soon, |sleeper| sleeper.until(Some(deadline)).unwrap_or(deadline));
-        let bell = self.0.as_ref().map_or(-1, Sleeper::bell);
+        let until = self.sleeper.as_ref().map_or(soon, |sleeper| sleeper.until(Some(deadline)).unwrap_or(deadline));
+        let bell = self.sleeper.as_ref().map_or(-1, Sleeper::bell);
         sleep::quietly_on_either([(bell, libc::POLLIN), (fd, libc::POLLRDHUP)], until);
-        if let Some(sleeper) = &self.0 {
+        if let Some(sleeper) = &self.sleeper {
             sleeper.begins_anew();
         }
     }
 
     fn end(self) {
-        if let Some(sleeper) = self.0 {
+        if let Some(sleeper) = self.sleeper {
             sleeper.leave(true);
         }
     }

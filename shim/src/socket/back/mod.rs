@@ -11,6 +11,7 @@
 
 pub mod answer;
 pub mod ask;
+mod other_end;
 pub mod stall;
 
 use crate::log;

@@ -179,6 +179,15 @@ pub fn lock(file: &OpenFile) -> Held<'_> {
     held
 }
 
+/// As [`lock`], unless somebody holds it.
+pub fn try_lock(file: &OpenFile) -> Option<Held<'_>> {
+    let held = file.sock.rx.try_lock()?;
+    if held.owner_died {
+        repair(file);
+    }
+    Some(held)
+}
+
 /// The previous owner of the rx lock died in it, perhaps between a kernel read and its count.
 fn repair(file: &OpenFile) {
     let sock = file.sock;
