@@ -84,6 +84,7 @@ static void undone(void)
     int fd = moved();
     struct sockaddr_in nobody = {.sin_family = AF_UNSPEC}, name;
     socklen_t size = sizeof name;
+    peer_sleeps(fd, IN_POLL);
     fact("connect to AF_UNSPEC", "%s", connects(fd, &nobody));
     fact("disconnected: getpeername", "%s", r(getpeername(fd, (void *)&name, &size)));
     fact("disconnected: send", "%s", r(send(fd, "x", 1, MSG_NOSIGNAL)));

@@ -6,7 +6,7 @@
 
 enum op {
     OPEN, WARM, SEND, SEND_PATTERN, OOB, SHUTDOWN, CLOSE, RESET, FILL, TAKE, DRAIN, READ, WAIT_READ, POLL, PENDING, NOTHING,
-    ECHO, DIE, EXCHANGE,
+    ECHO, DIE, EXCHANGE, SLEEP,
 };
 
 struct order {
@@ -128,6 +128,23 @@ static long echo(int fd, long count)
     return count;
 }
 
+static long sleep_in(int fd, enum sleep in)
+{
+    unsigned all = POLLIN | POLLPRI | POLLRDHUP;
+    struct epoll_event event = {.events = all | EPOLLET};
+    struct pollfd entry = {fd, all, 0};
+    char byte;
+    if (in == IN_RECV)
+        return recv(fd, &byte, 1, MSG_PEEK);
+    if (in == IN_POLL)
+        return poll(&entry, 1, SOON);
+    int set = epoll_create1(0);
+    epoll_ctl(set, EPOLL_CTL_ADD, fd, &event);
+    long woken = epoll_wait(set, &event, 1, SOON);
+    close(set);
+    return woken;
+}
+
 static long obey(const struct order *order, struct answer *answer)
 {
     int id = order->id, fd = ends[id];
@@ -155,6 +172,7 @@ static long obey(const struct order *order, struct answer *answer)
     case WAIT_READ: return recv(fd, answer->bytes, most, 0);
     case POLL: return looked(fd, 0);
     case PENDING: return pending(fd);
+    case SLEEP: return sleep_in(fd, order->argument);
     case ECHO: return echo(fd, order->argument);
     case NOTHING: return 0;
     case DIE: kill(getpid(), SIGKILL); return 0;
@@ -231,6 +249,13 @@ unsigned peer_poll(int fd) { return ask(POLL, fd, 0, NULL); }
 int peer_pending(int fd) { return ask(PENDING, fd, 0, NULL); }
 const char *peer_read(int fd, long count) { return ask_text(READ, fd, count); }
 const char *peer_wait_read(int fd, long count) { return ask_text(WAIT_READ, fd, count); }
+void peer_sleeps(int fd, enum sleep in)
+{
+    later(1);
+    ask(SLEEP, fd, in, NULL);
+    nap(QUIET);
+}
+
 void peer_done(void) { ask(NOTHING, 0, 0, NULL); }
 void peer_die(void) { tell(DIE, 0, 0, NULL); }
 

@@ -105,6 +105,10 @@ const char *peer_read(int fd, long count);
 const char *peer_wait_read(int fd, long count);
 unsigned peer_poll(int fd);
 int peer_pending(int fd);
+/* What a peer sleeps in. */
+enum sleep { IN_RECV, IN_POLL, IN_EPOLL };
+/* The peer falls asleep on the connection, and takes nothing of what wakes it. Returns when it sleeps. */
+void peer_sleeps(int fd, enum sleep in);
 /* The peer does nothing; returns when everything before is done. */
 void peer_done(void);
 /* Answers bytes with the same bytes, so many in all. */

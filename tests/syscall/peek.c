@@ -125,7 +125,12 @@ static void peek_offset(void)
     fact("SO_PEEK_OFF: last", "%s", receive(fd, 8, MSG_PEEK));
     close(fd);
     fd = moved();
+    peer_send(fd, "abcdefgh");
+    peer_sleeps(fd, IN_RECV);
     fact("SO_PEEK_OFF, moved", "%s", r(setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset)));
+    fact("SO_PEEK_OFF, moved: peek", "%s", receive(fd, 2, MSG_PEEK));
+    fact("SO_PEEK_OFF, moved: next", "%s", receive(fd, 2, MSG_PEEK));
+    send(fd, "wake up", 7, 0);
     close(fd);
 }
 

@@ -94,9 +94,25 @@ static void asked_early(void)
     fact("asked early: data", "%d", comes());
     close(fd);
     fd = moved();
-    int on = 1;
+    peer_sleeps(fd, IN_EPOLL);
+    fcntl(fd, F_SETOWN, getpid());
     fact("asked late", "%s", r(fcntl(fd, F_SETFL, O_ASYNC)));
+    send(fd, "wake up", 7, 0);
+    nap(20);
+    heard = 0;
+    peer_send(fd, "x");
+    fact("asked late: data", "%d", comes());
+    close(fd);
+    fd = moved();
+    int on = 1;
+    peer_sleeps(fd, IN_RECV);
+    fcntl(fd, F_SETOWN, getpid());
     fact("asked late by FIOASYNC", "%s", r(ioctl(fd, FIOASYNC, &on)));
+    send(fd, "wake up", 7, 0);
+    nap(20);
+    heard = 0;
+    peer_send(fd, "x");
+    fact("asked late by FIOASYNC: data", "%d", comes());
     close(fd);
 }
 

@@ -43,9 +43,19 @@ static void streams(void)
 static void on_moved(void)
 {
     int fd = moved();
+    peer_send(fd, "read before\nread ");
+    char line[64];
+    fact("moved: before", "%s", text(read(fd, line, 12), line));
+    peer_sleeps(fd, IN_POLL);
     FILE *stream = fdopen(fd, "r+");
     fact("moved: fdopen", "%s", stream ? "works" : error(errno));
-    close(fd);
+    fputs("answer\n", stream);
+    fflush(stream);
+    peer_send(fd, "by the stream\n");
+    fact("moved: fgets", "%.18s", fgets(line, sizeof line, stream));
+    fact("moved: flushed", "%s", peer_wait_read(fd, 64));
+    fclose(stream);
+    fact("moved: fclose", "%s", peer_wait_read(fd, 64));
     fd = moved();
     fact("moved: dprintf", "%s", r(dprintf(fd, "printed")));
     nap(20);
@@ -82,6 +92,7 @@ static void asynchronous(void)
     close(fd);
     fd = moved();
     reading.aio_fildes = writing.aio_fildes = fd;
+    peer_sleeps(fd, IN_RECV);
     fact("aio_write, moved", "%s", r(aio_write(&writing)));
     finishes(&writing);
     int reads = aio_read(&reading);

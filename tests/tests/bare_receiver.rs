@@ -23,7 +23,8 @@ fn play() -> ExitCode {
 
 fn gets_nothing() -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(30);
-    const KNOWN: &str = "hears\nEOPNOTSUPP goes on\nreceived True 0\nthe peer's end True\n";
+    const KNOWN: &str =
+        "hears\nEOPNOTSUPP\ngoes on\n1\nb'x' goes on\nreads b'to be read there' sends 1\nthe peer's end 0 0\n";
     const UNKNOWN: &str = "1 goes on\nreads b'' sends EPIPE\ngoes on\nthe peer's end True\n0\n";
     let scene = Scene::new(World::Both, LIMIT)?;
     let launch = scene.client("env").args(["SMC_DEBUG=1", "PYTHONDONTWRITEBYTECODE=1"]);

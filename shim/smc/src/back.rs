@@ -1,9 +1,9 @@
 //! Changing back: how a direction that has moved to a ring becomes TCP's again. (SMC has nothing of the kind; its fallback
 //! to TCP comes before the first byte.)
 //!
-//! A program that is replaced by one without the library can read no ring, nor write one. Its own direction is simple: it
-//! sets a *mark* behind the last byte that it publishes, and whatever follows goes over TCP. For the other one it needs the
-//! peer, who alone can put bytes into TCP there. It *asks*, by a word in its own cursor line:
+//! An end may want what only TCP can do, or be replaced by a program that can read no ring, nor write one. Its own direction is
+//! simple: it sets a *mark* behind the last byte that it publishes, and whatever follows goes over TCP. For the other one it
+//! needs the peer, who alone can put bytes into TCP there. It *asks*, by a word in its own cursor line:
 //!
 //! ```text
 //! receiver (asks)                              sender (answers)

@@ -2,11 +2,10 @@
 
 use super::answer;
 use crate::fdtable;
-use crate::socket::clc;
+use crate::socket::back::ask;
 use core::ffi::c_int;
 use libc::{aiocb, sigevent};
 use preloop_sys::{Errno, real};
-use preloop_uapi::decline::Decline;
 
 /// Whether the C library may use the block's descriptor: afterwards a connection does not move any more.
 ///
@@ -15,7 +14,7 @@ use preloop_uapi::decline::Decline;
 unsafe fn may_use(block: *const aiocb) -> bool {
     // SAFETY: the caller's.
     let fd = unsafe { block.as_ref() }.map_or(-1, |block| block.aio_fildes);
-    fdtable::get(fd).is_none_or(|file| clc::pin(&file, Decline::OPTION))
+    fdtable::get(fd).is_none_or(|file| ask::pin(&file))
 }
 
 /// aio_read(3).

@@ -2,11 +2,10 @@
 
 use super::{answer, kcm_stream};
 use crate::fdtable;
-use crate::socket::clc;
+use crate::socket::back::ask;
 use crate::socket::{birth, close, options};
 use core::ffi::{c_char, c_int, c_uint, c_void};
 use preloop_sys::{Errno, errno, real};
-use preloop_uapi::decline::Decline;
 
 /// close(2).
 ///
@@ -181,7 +180,7 @@ pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: *mut c_voi
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fdopen(fd: c_int, mode: *const c_char) -> *mut libc::FILE {
-    if fdtable::get(fd).is_some_and(|file| !clc::pin(&file, Decline::OPTION)) {
+    if fdtable::get(fd).is_some_and(|file| !ask::pin(&file)) {
         errno::set(Errno::EOPNOTSUPP);
         return core::ptr::null_mut();
     }

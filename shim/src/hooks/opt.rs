@@ -103,7 +103,7 @@ pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_voi
     // SAFETY: FIOASYNC takes a pointer to an int.
     let asks = || unsafe { argument.cast::<c_int>().as_ref() }.is_some_and(|on| *on != 0);
     if request32 == libc::FIOASYNC
-        && let Some(Err(code)) = file.as_ref().filter(|_| asks()).map(|file| options::before_signals(file))
+        && let Some(Err(code)) = file.as_ref().filter(|_| asks()).map(options::before_signals)
     {
         return answer(Err(code));
     }

@@ -4,6 +4,7 @@ use crate::fdtable::{self, hint};
 use crate::fork;
 use crate::policy;
 use crate::process;
+use crate::socket::back::ask;
 use crate::socket::file::OpenFile;
 use crate::socket::sock::{flag, phase};
 use crate::socket::{clc, close, uncounted};
@@ -142,8 +143,8 @@ pub fn kept(file: &Counted<OpenFile>, fd: Fd) -> Result<(), Errno> {
 }
 
 /// connect(AF_UNSPEC) takes the connection away: the socket may be used anew, on TCP.
-pub fn disconnects(file: &OpenFile) -> bool {
-    file.sock.phase() == phase::INIT || clc::pin(file, Decline::OPTION)
+pub fn disconnects(file: &Counted<OpenFile>) -> bool {
+    file.sock.phase() == phase::INIT || ask::pin(file)
 }
 
 /// Whether a number may stand for what `old` does. One beyond the table is used past the library: a connection that has it
@@ -152,7 +153,7 @@ pub fn may_be_at(new: Fd, old: Fd) -> bool {
     fdtable::has_place(new)
         || fork::is_inside()
         || process::is_uncounted()
-        || fdtable::get(old).is_none_or(|file| clc::pin(&file, Decline::OPTION))
+        || fdtable::get(old).is_none_or(|file| ask::pin(&file))
 }
 
 /// `new` is a duplicate of `old`, made by the kernel.

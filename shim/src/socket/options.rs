@@ -1,32 +1,50 @@
 //! Options and questions that change once a connection has moved.
 
+use crate::socket::back::ask;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::rx;
 use crate::socket::sock::flag;
 use crate::socket::tx;
+use preloop_shm::counted::Counted;
 use preloop_sys::{Errno, Fd};
-use preloop_uapi::decline::Decline;
 use preloop_uapi::sync::Ordering;
 
-/// Options that shared memory cannot carry: set before, they pin a connection to TCP; afterwards they fail.
-/// (TCP_REPAIR 19, TCP_MD5SIG 14, TCP_ULP 31, TCP_MD5SIG_EXT 32, TCP_INQ 36, TCP_AO_* 38 to 40; SO_TIMESTAMP 29 and 63,
-/// SO_TIMESTAMPNS 35 and 64, SO_TIMESTAMPING 37 and 65, SO_ATTACH_FILTER 26, SO_ATTACH_BPF 50, SO_PEEK_OFF 42.) Programs set
-/// SO_ZEROCOPY to learn whether it is there: it takes its effect with the first MSG_ZEROCOPY, see `tx`.
-fn pins(level: i32, name: i32) -> bool {
-    match level {
-        libc::IPPROTO_TCP => matches!(name, 14 | 19 | 31 | 32 | 36 | 38..=40),
-        libc::SOL_SOCKET => matches!(name, 26 | 29 | 35 | 37 | 42 | 50 | 63 | 64 | 65),
-        _ => false,
+/// What the kernel's socket alone can do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// With what comes and goes from now on.
+    WhatFollows,
+    /// With what is unread, too.
+    Everything,
+}
+
+/// Options that shared memory cannot carry: they pin a connection to TCP, and one that has moved changes back.
+/// (TCP_REPAIR 19, TCP_MD5SIG 14, TCP_ULP 31, TCP_MD5SIG_EXT 32, TCP_INQ 36, TCP_AO_* 38 to 40; SO_PEEK_OFF 42;
+/// SO_TIMESTAMP 29 and 63, SO_TIMESTAMPNS 35 and 64, SO_TIMESTAMPING 37 and 65, SO_ATTACH_FILTER 26, SO_ATTACH_BPF 50.)
+/// Programs set SO_ZEROCOPY to learn whether it is there: it takes its effect with the first MSG_ZEROCOPY, see `tx`.
+fn wish(level: i32, name: i32) -> Option<Wish> {
+    match (level, name) {
+        (libc::IPPROTO_TCP, 14 | 19 | 31 | 32 | 36 | 38..=40) | (libc::SOL_SOCKET, 42) => Some(Wish::Everything),
+        (libc::SOL_SOCKET, 26 | 29 | 35 | 37 | 50 | 63 | 64 | 65) => Some(Wish::WhatFollows),
+        _ => None,
     }
+}
+
+fn pin(file: &Counted<OpenFile>, wish: Wish) -> Result<(), Errno> {
+    let is_pinned = match wish {
+        Wish::WhatFollows => ask::pin_what_follows(file),
+        Wish::Everything => ask::pin(file),
+    };
+    if is_pinned { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
 }
 
 /// Before setsockopt(2).
 ///
 /// # Errors
-/// EOPNOTSUPP when the option comes too late.
-pub fn before_set(file: &OpenFile, level: i32, name: i32) -> Result<(), Errno> {
-    if !pins(level, name) || clc::pin(file, Decline::OPTION) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+/// EOPNOTSUPP when the option comes too late, and the connection does not change back.
+pub fn before_set(file: &Counted<OpenFile>, level: i32, name: i32) -> Result<(), Errno> {
+    wish(level, name).map_or(Ok(()), |wish| pin(file, wish))
 }
 
 /// After the kernel took an `int` option.
@@ -39,13 +57,9 @@ pub fn after_set(file: &OpenFile, level: i32, name: i32, value: i32) {
 /// Before getsockopt(2): TCP_ZEROCOPY_RECEIVE (35) maps pages of the kernel's socket.
 ///
 /// # Errors
-/// EOPNOTSUPP when the option comes too late.
-pub fn before_get(file: &OpenFile, level: i32, name: i32) -> Result<(), Errno> {
-    if (level, name) != (libc::IPPROTO_TCP, 35) || clc::pin(file, Decline::OPTION) {
-        Ok(())
-    } else {
-        Err(Errno::EOPNOTSUPP)
-    }
+/// As [`before_set`].
+pub fn before_get(file: &Counted<OpenFile>, level: i32, name: i32) -> Result<(), Errno> {
+    if (level, name) == (libc::IPPROTO_TCP, 35) { pin(file, Wish::Everything) } else { Ok(()) }
 }
 
 /// After the kernel took a time-out that begins with these seconds: old options and new ones (66, 67).
@@ -61,9 +75,9 @@ pub fn after_timeout(file: &OpenFile, name: i32, seconds: i64) {
 /// Before fcntl(F_SETFL) or ioctl(FIOASYNC) asks for signals: the kernel sends none for what comes through shared memory.
 ///
 /// # Errors
-/// EOPNOTSUPP when it comes too late.
-pub fn before_signals(file: &OpenFile) -> Result<(), Errno> {
-    if clc::pin(file, Decline::OPTION) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+/// As [`before_set`].
+pub fn before_signals(file: &Counted<OpenFile>) -> Result<(), Errno> {
+    pin(file, Wish::WhatFollows)
 }
 
 /// After fcntl(F_SETFL) or ioctl(FIONBIO).

@@ -1,13 +1,14 @@
-"""What becomes of a connection that has moved and is passed to a program that is not preloaded, or with another library:
-both ends are in this process. Each line is a fact."""
+"""What becomes of a connection that has moved and is passed to a program that is not preloaded, or with another library.
+Each line is a fact."""
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 
-from both_ends import attempt, ended, exchange, listen
+from both_ends import attempt, elsewhere, ended, exchange, listen, stop
 
 BARE = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -39,17 +40,26 @@ def inherits(fd):
 
 
 def to_a_listener(environment):
-    """The kernel says who listens: nothing is sent."""
+    """The kernel says who listens: the connection changes back to TCP, if its peer does that."""
     receiver = start(environment, "hears")
     print(receiver.stdout.readline(), end="")
     via = socket.socket(socket.AF_UNIX)
     via.connect(f"hears-{receiver.pid}")
-    client = moved()
-    print(attempt(lambda: socket.send_fds(via, [b"x"], [client.fileno()])), exchange(client))
-    via.close()
-    print("received", receiver.stdout.read() == "", receiver.wait())
+    client, peer = elsewhere()
+    stop(peer)
+    print(attempt(lambda: socket.send_fds(via, [b"x"], [client.fileno()])))
+    os.kill(peer, signal.SIGCONT)
+    print(exchange(client))
+    # The peer puts what is unread into TCP.
+    client.send(b"to be read there")
+    client.recv(100, socket.MSG_PEEK)
+    print(socket.send_fds(via, [b"x"], [client.fileno()]))
+    via.recv(1)
+    print(client.recv(100), exchange(client))
+    via.send(b"x")
+    print(receiver.stdout.read(), end="")
     client.close()
-    print("the peer's end", ended.acquire(timeout=10))
+    print("the peer's end", os.waitpid(peer, 0)[1], receiver.wait())
 
 
 def to_an_heir(environment):

@@ -21,14 +21,7 @@ macro_rules! subjects {
 
 subjects! {
     cancel
-    connect {
-        "connect to AF_UNSPEC" is "EOPNOTSUPP" because "a moved connection cannot be taken back",
-        "disconnected: getpeername" is "0" because "it was not disconnected",
-        "disconnected: send" is "1" because "it was not disconnected",
-        "disconnected: read" is "EAGAIN" because "it was not disconnected",
-        "disconnected: events" is "OUT" because "it was not disconnected",
-        "disconnected: the peer reads" is "1 x" because "it was not disconnected",
-    }
+    connect
     crowd
     deaths
     dups
@@ -49,6 +42,7 @@ subjects! {
     }
     handovers
     kinds
+    late
     limits
     masks
     oob {
@@ -59,21 +53,13 @@ subjects! {
     }
     parcels
     passing
-    peek {
-        "SO_PEEK_OFF, moved" is "EOPNOTSUPP" because "peeking at an offset is the kernel's",
-    }
+    peek
     poll_select
     resets
-    sigio {
-        "asked late" is "EOPNOTSUPP" because "the kernel sends no signals for the ring's bytes",
-        "asked late by FIOASYNC" is "EOPNOTSUPP" because "the kernel sends no signals for the ring's bytes",
-    }
+    sigio
     stalls
     stdio {
         "io_uring" is "ENOSYS" because "programs are to do without it",
-        "moved: fdopen" is "EOPNOTSUPP" because "the C library would read and write past the library",
-        "aio_write, moved" is "EOPNOTSUPP" because "the C library would write past the library",
-        "aio_read, moved" is "EOPNOTSUPP" because "the C library would read past the library",
     }
     threads
     timeouts

@@ -1,8 +1,10 @@
-//! This end's program is about to be replaced by one that has no library.
+//! This end is to be on TCP again: its program is about to be replaced by one that has no library, or asks for what the kernel's
+//! socket alone can do.
 
 use super::answer::answer_locked;
 use super::complete;
 use super::other_end::{self, OtherEnd};
+use crate::process;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
@@ -13,8 +15,10 @@ use preloop_shm::counted::Counted;
 use preloop_smc::back::{self, Request};
 use preloop_sys::process::Masked;
 use preloop_sys::{Fd, clock, event, sleep};
+use preloop_uapi::decline::Decline;
 use preloop_uapi::ring::shut;
 use preloop_uapi::sync::Ordering;
+use std::sync::Arc;
 
 /// Nanoseconds that the peer has to answer. One that sleeps in a call, or makes one now and then, does within a millisecond,
 /// or when it comes to run; one that computes, or was stopped, may not for long. The call may take as long as what each
@@ -23,6 +27,23 @@ const PATIENCE: u64 = 1_000_000_000;
 
 /// So long it may take to do what it has begun: longer than it waits for TCP itself. The bytes come later then, or a reset.
 const LAST_PATIENCE: u64 = 3_000_000_000;
+
+/// The program wants of the kernel's socket what shared memory cannot carry: from now on the connection stays on TCP, whether
+/// it has moved or not. `false`: it has, its peer does not change it back, and the wish cannot be fulfilled. For hooks, without
+/// locks; a process that filters its system calls makes none that it did not make before.
+pub fn pin(file: &Counted<OpenFile>) -> bool {
+    clc::pin(file, Decline::OPTION) || (!process::is_filtered() && !process::is_uncounted() && ask(file, 1))
+}
+
+/// As [`pin`], where the wish concerns what follows and not what is unread: it can be fulfilled, too, when all that follows is
+/// TCP's.
+pub fn pin_what_follows(file: &Counted<OpenFile>) -> bool {
+    let is_over = |link: &Arc<Link>| {
+        let sends = !link.peer_closed() && file.sock.tx_in_ring();
+        !sends && sends_no_more(file, link, file.fd())
+    };
+    pin(file) || (!process::is_filtered() && file.link().is_some_and(is_over))
+}
 
 /// Has a connection that has moved change back to TCP, so that the kernel, or a program without the library, can go on with
 /// it. Answers whether it is on TCP now. `users`: processes that use the socket if no other than this one does, which may count for a

@@ -1,7 +1,7 @@
-//! Changing back to TCP, for the sake of a next program that cannot have the library, or of a sender whose peer does not
-//! read: the protocol is in [`preloop_smc::back`], the reasons are in `docs/design/back.md`.
+//! Changing back to TCP, for the sake of what shared memory cannot carry, of a next program that cannot have the library, or of
+//! a sender whose peer does not read: the protocol is in [`preloop_smc::back`], the reasons are in `docs/design/back.md`.
 //!
-//! - [`ask`]: before exec or posix_spawn. The asker holds both of the connection's locks while it waits, so that no thread
+//! - [`ask`]: before a call that wants it. The asker holds both of the connection's locks while it waits, so that no thread
 //!   or sibling of it reads or writes meanwhile, and a sibling that finds their owner dead knows what to put right.
 //! - [`answer`]: at whatever call the peer makes next, or sleeps in: wherever it looks for bytes (`rx::settle`).
 //! - [`stall`]: a sender gives its own direction up, whose ring is full and goes unread.
@@ -29,7 +29,7 @@ use preloop_uapi::sync::Ordering;
 /// Which end of a connection it is that changes back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The one whose program is replaced.
+    /// The one that wants it.
     Asker,
     /// The other one.
     Peer,

@@ -4,6 +4,7 @@ use super::registered::registered_in;
 use super::{EXCLUSIVE, Entry, HOW, Set, State, WITH_EXCLUSIVE, key, tagged, untag};
 use crate::fdtable::{self, hint};
 use crate::process;
+use crate::socket::back::ask;
 use crate::socket::clc;
 use crate::socket::file::{OpenFile, Watcher};
 use crate::socket::poll::look;
@@ -29,7 +30,7 @@ pub fn control(set: Fd, op: i32, fd: Fd, event: Option<(u32, u64)>) -> Option<Re
     }
     let Some(set) = &fdtable::epoll(set) else {
         // A set that was made where no hook saw it, and is waited for there too: it hears of the kernel's socket alone.
-        let pinned = op != libc::EPOLL_CTL_ADD || clc::pin(&file, Decline::OPTION);
+        let pinned = op != libc::EPOLL_CTL_ADD || ask::pin(&file);
         return if pinned { None } else { Some(Err(Errno::EOPNOTSUPP)) };
     };
     let known = set.state().find(fd, &file);

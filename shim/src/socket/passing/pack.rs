@@ -3,6 +3,7 @@
 use super::note::{Library, NAME, Note, OTHERS};
 use super::{count_out, receiver};
 use crate::fdtable::{self, Known};
+use crate::socket::back::ask;
 use crate::socket::calls::Answer;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
@@ -90,12 +91,8 @@ pub fn pack(via: Fd, fds: impl Iterator<Item = Fd>) -> Result<Parcels, Errno> {
                 log::debug_kcm(format_args!("descriptor {fd} is of a mux that cannot be passed on: {via} {why}"));
             }),
             Passing::Moved(file) => {
-                let packed = goes.and_then(|()| Parcel::pack(fd, file)).map(|parcel| parcels.0.push(parcel));
-                packed.inspect_err(|(_, why)| {
-                    log::debug(format_args!(
-                        "descriptor {fd} has moved to shared memory, and is not passed: {via} {why}"
-                    ));
-                })
+                let packed = goes.and_then(|()| Parcel::pack(fd, file.clone())).map(|parcel| parcels.0.push(parcel));
+                packed.or_else(|refusal| without_parcel(fd, &file, via, refusal))
             }
         };
         if let Err((error, _)) = packed {
@@ -104,6 +101,17 @@ pub fn pack(via: Fd, fds: impl Iterator<Item = Fd>) -> Result<Parcels, Errno> {
         }
     }
     Ok(parcels)
+}
+
+/// A connection cannot go in a parcel: the kernel passes it, if it changes back to TCP.
+fn without_parcel(fd: Fd, file: &Counted<OpenFile>, via: Fd, refusal: Refusal) -> Result<(), Refusal> {
+    let (error, why) = refusal;
+    // Other errors are the kernel's, which it answers whatever is passed.
+    if matches!(error, Errno::EOPNOTSUPP | Errno::ETOOMANYREFS) && ask::pin(file) {
+        return Ok(());
+    }
+    log::debug(format_args!("descriptor {fd} has moved to shared memory, and is not passed: {via} {why}"));
+    Err(refusal)
 }
 
 /// Why something cannot be passed.
