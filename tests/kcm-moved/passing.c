@@ -254,4 +254,17 @@ void refused(void)
     expect(kcm, 1, 3000);
     say(kcm, 2, 3000);
     CHECK(ask(&peer, HEAR, 2, 3000) == 1);
+    /* Urgent data from there passes the mux by, and its end can send none. What follows comes over TCP. */
+    errno = 0;
+    CHECK(ask(&peer, SAY, 3, 3000) == 0 && ask(&peer, URGE, 0, 0) == 1);
+    printf("urgent: %zd", send(peer.tcp, "!", 1, MSG_OOB));
+    printf(" %d\n", errno);
+    expect(kcm, 3, 3000);
+    for (int i = 4; i < 24; i++) {
+        tell(&peer, SAY, i, 30000);
+        expect(kcm, i, 30000);
+        CHECK(answer(&peer) == 0);
+        say(kcm, i, 30000);
+        CHECK(ask(&peer, HEAR, i, 30000) == 1);
+    }
 }

@@ -168,6 +168,8 @@ static long obey(int *tcp, struct told told)
         return close(*tcp);
     case ENDED:
         return ended(*tcp);
+    case URGE:
+        return send(*tcp, "!", 1, MSG_OOB | MSG_NOSIGNAL);
     case GIVE:
         return give_away(*tcp);
     }

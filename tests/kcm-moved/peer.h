@@ -20,6 +20,7 @@ enum order {
     SHUT,   /* shutdown(2), `number` says how */
     CLOSE,
     ENDED,  /* 0 when it reads an end of file, or the error */
+    URGE,   /* sends a byte of urgent data: 1 */
     GIVE,   /* starts a program without the library that has the connection as its input: 0, or the error */
 };
 

@@ -111,6 +111,7 @@ pub const SUITES: &[(&str, &[&str])] = &[
     ("back_kill", &["python3"]),
     ("bare_exec", &["python3"]),
     ("bare_receiver", &["python3"]),
+    ("late", &["python3"]),
     ("syscall", &["cc"]),
     ("test", &["python3", "setpriv", "ss"]),
     (

@@ -30,7 +30,7 @@ const FUNCTIONS: &str = "
 const LEFT_ALONE: [(&str, &str); 4] = [
     ("pread pread64 pwrite pwrite64 preadv preadv64 pwritev pwritev64 __pread_chk __pread64_chk", "ESPIPE on a socket"),
     ("tee vmsplice copy_file_range", "refuse sockets"),
-    ("sockatmark isfdtype fstat fstat64", "the kernel's socket knows"),
+    ("isfdtype fstat fstat64", "the kernel's socket knows"),
     ("quick_exit", "at_quick_exit(3) tells"),
 ];
 

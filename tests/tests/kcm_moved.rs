@@ -67,10 +67,10 @@ fn facts(case: &str, way: Way) -> Result<String> {
 /// What cannot be done with a connection that has moved and a mux has.
 #[test]
 fn kcm_moved_refused() -> Result<()> {
-    ensure!(facts("refused", Way::Tcp)? == "passed: 1 0\ngiven away: 0 0\n");
+    ensure!(facts("refused", Way::Tcp)? == "passed: 1 0\ngiven away: 0 0\nurgent: 1 0\n");
     let moved = facts("refused", Way::Rings("256k"))?;
     // EOPNOTSUPP.
-    ensure!(moved == "passed: -1 95\ngiven away: 95 95\n", "{moved}");
+    ensure!(moved == "passed: -1 95\ngiven away: 95 95\nurgent: -1 95\n", "{moved}");
     Ok(())
 }
 

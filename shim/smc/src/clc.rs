@@ -25,7 +25,7 @@ use preloop_uapi::decline::Decline;
 use preloop_uapi::group::{CONNS, RING_MAX, RING_MIN, total_bytes};
 
 /// The version of these messages, of the group's memory and of what is done with it.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// The device of SMC-D between processes of one host (`net/smc/smc_loopback.c`).
 pub const DEVICE_LOOPBACK_ISM: u8 = 1;
 /// Longest message; a reader with this much room gets every message whole.

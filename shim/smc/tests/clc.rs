@@ -47,7 +47,7 @@ fn names() {
 #[test]
 fn an_accept_byte_by_byte() {
     let bytes = encoded(&Message::Accept(example()));
-    assert_eq!(bytes[..8], [0xe2, 0xd4, 0xc3, 0xc4, 2, 0, 64, 0x28]);
+    assert_eq!(bytes[..8], [0xe2, 0xd4, 0xc3, 0xc4, 2, 0, 64, 0x38]);
     assert_eq!(bytes[8..20], [0, 0, 0, 0, 0, 0, 1, 2, 1, 1, 0, 40]);
     assert_eq!(bytes[20..36], [0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 5, 0, 0, 0, 6]);
     assert_eq!(bytes[60..], [0xe2, 0xd4, 0xc3, 0xc4]);
@@ -57,7 +57,7 @@ fn an_accept_byte_by_byte() {
 #[test]
 fn a_decline_byte_by_byte() {
     let bytes = encoded(&Message::Decline(Decline::OPTION));
-    assert_eq!(bytes, [0xe2, 0xd4, 0xc3, 0xc4, 4, 0, 16, 0x20, 3, 6, 0, 0, 0xe2, 0xd4, 0xc3, 0xc4]);
+    assert_eq!(bytes, [0xe2, 0xd4, 0xc3, 0xc4, 4, 0, 16, 0x30, 3, 6, 0, 0, 0xe2, 0xd4, 0xc3, 0xc4]);
     assert_eq!(decode(&bytes), Ok(Message::Decline(Decline::OPTION)));
     assert_eq!(decode(&encoded(&Message::Decline(Decline::NONE))), Err(Decline::SYNCHRONISATION));
 }
@@ -109,7 +109,7 @@ fn versions() {
     bytes[7] = 0x18;
     assert_eq!(decode(&bytes), Err(Decline::VERSION));
     assert_eq!(decode(&bytes[..30]), Err(Decline::VERSION), "another version may mean its length otherwise");
-    bytes[7] = 0x2f;
+    bytes[7] = 0x3f;
     assert_eq!(decode(&bytes), Ok(Message::Accept(example())), "flags unknown today");
 }
 

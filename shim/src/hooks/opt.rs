@@ -6,6 +6,7 @@ use crate::socket::options;
 use crate::socket::sock::flag;
 use core::ffi::{c_int, c_ulong, c_void};
 use libc::socklen_t;
+use preloop_sys::call::SIOCATMARK;
 use preloop_sys::real;
 
 const AF_SMC: c_int = 43;
@@ -76,6 +77,18 @@ pub unsafe extern "C" fn getsockopt(
         unsafe { value.cast::<c_int>().write_unaligned(AF_SMC) };
     }
     done
+}
+
+/// sockatmark(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sockatmark(fd: c_int) -> c_int {
+    let mut is_there: c_int = 0;
+    // SAFETY: the request takes a pointer to an int.
+    let done = unsafe { ioctl(fd, SIOCATMARK, (&raw mut is_there).cast()) };
+    if done < 0 { done } else { is_there }
 }
 
 /// ioctl(2). The third argument is passed on as it came.

@@ -7,6 +7,7 @@ use crate::socket::rx;
 use crate::socket::sock::flag;
 use crate::socket::tx;
 use preloop_shm::counted::Counted;
+use preloop_sys::call::SIOCATMARK;
 use preloop_sys::{Errno, Fd};
 use preloop_uapi::sync::Ordering;
 
@@ -87,11 +88,12 @@ pub fn set_nonblocking(file: &OpenFile, nonblocking: bool) {
 
 /// ioctl(2) with an `int` answer that the kernel cannot know any more; `None` when it does.
 pub fn int_ioctl(file: &OpenFile, fd: Fd, request: libc::c_ulong) -> Option<Result<usize, Errno>> {
-    if !matches!(request, libc::FIONREAD | libc::TIOCOUTQ) || !clc::has_moved(file) {
+    if !matches!(request, libc::FIONREAD | libc::TIOCOUTQ | SIOCATMARK) || !clc::has_moved(file) {
         return None;
     }
     match request {
         libc::FIONREAD => Some(rx::queued(file, fd)),
+        SIOCATMARK if rx::is_before_mark(file, fd) => Some(Ok(0)),
         libc::TIOCOUTQ if file.sock.tx_in_ring() => {
             let link = file.link()?;
             let _held = tx::lock(file);

@@ -277,6 +277,9 @@ pub fn int_ioctl(fd: Fd, request: libc::c_ulong) -> Result<c_int, Errno> {
     raw!(ioctl, fd, request, &raw mut value).map(|_| value)
 }
 
+/// ioctl(2): whether the next byte to read is where urgent data was. The same number on all machines but a few.
+pub const SIOCATMARK: libc::c_ulong = 0x8905;
+
 /// `shutdown(2)`.
 pub fn shutdown(fd: Fd, how: c_int) -> Result<(), Errno> {
     raw!(shutdown, fd, how).map(drop)

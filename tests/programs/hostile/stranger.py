@@ -36,7 +36,7 @@ def name(active, passive, cookie):
 
 def accept(cookie, total, ring):
     body = struct.pack(">QBBHQIIQQQ", cookie, 1, 1, 40, 0x1234, 0, 1, ring, ring, total)
-    return EYECATCHER + struct.pack(">BHB", 2, 12 + len(body), 2 << 4 | 8) + body + EYECATCHER
+    return EYECATCHER + struct.pack(">BHB", 2, 12 + len(body), 3 << 4 | 8) + body + EYECATCHER
 
 
 def offer(box, cookie):

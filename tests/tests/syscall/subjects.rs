@@ -45,12 +45,8 @@ subjects! {
     late
     limits
     masks
-    oob {
-        "moved: sent" is "EOPNOTSUPP" because "the ring has no urgent data",
-    }
-    options {
-        "MSG_ZEROCOPY late: sent" is "EOPNOTSUPP" because "the kernel does not see the bytes, and could not say when it is done",
-    }
+    oob
+    options
     parcels
     passing
     peek

@@ -4,7 +4,7 @@ use super::{may_change_back, send_over_tcp};
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
 use crate::socket::sock::{Sock, tx_state};
-use crate::socket::tx;
+use crate::socket::{rx, tx};
 use preloop_shm::copy::Ring;
 use preloop_smc::back::{self, Request};
 use preloop_smc::ring::Span;
@@ -41,7 +41,10 @@ pub(super) fn answer_locked(file: &OpenFile, link: &Link, fd: Fd) -> bool {
     if !back::is_asked(word) {
         return false;
     }
-    let residue = may_change_back(file).then(|| residue(file, link, fd)).flatten();
+    // Afterwards the peer may send urgent data over TCP, behind which the kernel does not tell how much of what came before was
+    // taken.
+    let knows = may_change_back(file) && rx::learn(file, link, fd).is_ok();
+    let residue = knows.then(|| residue(file, link, fd)).flatten();
     let is_back = residue.is_some_and(|residue| change_back(file.sock, link, fd, residue));
     if !is_back {
         back::refuse(word);
@@ -52,16 +55,14 @@ pub(super) fn answer_locked(file: &OpenFile, link: &Link, fd: Fd) -> bool {
 /// What the peer has not read, if TCP takes that.
 fn residue(file: &OpenFile, link: &Link, fd: Fd) -> Option<Span> {
     let sock = file.sock;
-    if !sock.tx_in_ring() {
-        return Some(Span::default());
-    }
     let residue = sock.sender.untaken(&link.peer().rx, link.tx_ring().size());
     let Ok(residue) = residue else {
         tx::broken(file, fd);
         return None;
     };
-    let can_send =
-        || link.own().tx.shut.load(Ordering::Relaxed) != shut::BOTH && residue.len() <= outgoing::surely_takes(fd);
+    let is_open = || link.own().tx.shut.load(Ordering::Relaxed) != shut::BOTH;
+    // Not behind what has gone over TCP since the direction changed back.
+    let can_send = || sock.tx_in_ring() && is_open() && residue.len() <= outgoing::surely_takes(fd);
     (residue.is_empty() || can_send()).then_some(residue)
 }
 

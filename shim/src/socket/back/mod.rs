@@ -3,6 +3,7 @@
 //!
 //! - [`ask`]: before a call that wants it. The asker holds both of the connection's locks while it waits, so that no thread
 //!   or sibling of it reads or writes meanwhile, and a sibling that finds their owner dead knows what to put right.
+//! - [`urgent`]: what this end sends changes back alone, for which nobody is asked.
 //! - [`answer`]: at whatever call the peer makes next, or sleeps in: wherever it looks for bytes (`rx::settle`).
 //! - [`stall`]: a sender gives its own direction up, whose ring is full and goes unread.
 //!
@@ -13,6 +14,7 @@ pub mod answer;
 pub mod ask;
 mod other_end;
 pub mod stall;
+pub mod urgent;
 
 use crate::log;
 use crate::process;

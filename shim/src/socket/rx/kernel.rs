@@ -5,12 +5,12 @@ use crate::socket::back::{End, answer, finish};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
-use crate::socket::sock::{Sock, flag, phase, rx_state};
+use crate::socket::sock::{Sock, flag, phase, rx_state, tx_state};
 use crate::socket::tx::broken;
 use preloop_shm::copy::Buffers;
 use preloop_smc::back;
 use preloop_smc::ring::Broken;
-use preloop_sys::{Errno, Fd, tcp};
+use preloop_sys::{Errno, Fd, call, tcp};
 use preloop_uapi::sync::Ordering;
 
 /// Learns where the peer moved, if it did, and whether it moved back; answers it, if it wants this end to. Under the rx lock.
@@ -19,9 +19,7 @@ pub fn settle(file: &OpenFile, fd: Fd) -> Result<(), Errno> {
     if back::is_asked(&link.peer().rx) {
         answer::answer(file, link, fd);
     }
-    if file.sock.rx_state.load(Ordering::Relaxed) == rx_state::KERNEL {
-        learn_where(file, link, fd)?;
-    }
+    learn(file, link, fd)?;
     if back::is_marked(&link.peer().tx) { leave_ring(file, link, fd) } else { Ok(()) }
 }
 
@@ -36,6 +34,8 @@ fn leave_ring(file: &OpenFile, link: &Link, fd: Fd) -> Result<(), Errno> {
         // It never moved.
         rx_state::KERNEL => link.peer().tx.switch_at.load(Ordering::Acquire) == 0,
         rx_state::RING => is_empty()?,
+        // It had sent urgent data before it asked for the other direction, too.
+        rx_state::BACK => sock.tx_state.load(Ordering::Acquire) == tx_state::BACK,
         _ => false,
     };
     if leaves {
@@ -45,9 +45,12 @@ fn leave_ring(file: &OpenFile, link: &Link, fd: Fd) -> Result<(), Errno> {
     Ok(())
 }
 
-/// [`settle`] while the peer is not known to have moved.
-fn learn_where(file: &OpenFile, link: &Link, fd: Fd) -> Result<(), Errno> {
+/// Learns where the peer moved, if it did. Under the rx lock.
+pub fn learn(file: &OpenFile, link: &Link, fd: Fd) -> Result<(), Errno> {
     let sock = file.sock;
+    if sock.rx_state.load(Ordering::Relaxed) != rx_state::KERNEL {
+        return Ok(());
+    }
     let is_marked = back::is_marked(&link.peer().tx);
     let switch_at = link.peer().tx.switch_at.load(Ordering::Acquire);
     if switch_at == 0 {
@@ -123,6 +126,10 @@ pub(super) fn take_from_kernel(
     let state = sock.rx_state.load(Ordering::Relaxed);
     let left = if state == rx_state::DRAINING { sock.kernel_left.load(Ordering::Relaxed) as usize } else { usize::MAX };
     if room.is_empty() {
+        return Ok(FromKernel::Ended);
+    }
+    if state == rx_state::BACK && *got > 0 && call::int_ioctl(fd, call::SIOCATMARK) == Ok(1) {
+        // A read ends where urgent data was. The kernel does not know that this one has bytes.
         return Ok(FromKernel::Ended);
     }
     let flags = how.flags & (libc::MSG_PEEK | libc::MSG_TRUNC) | libc::MSG_DONTWAIT;

@@ -26,7 +26,7 @@ use ring::take_from_ring;
 use std::sync::Arc;
 
 pub use drain::{Drained, drain_to};
-pub use kernel::settle;
+pub use kernel::{learn, settle};
 pub use now::{discard, peek, position};
 pub use ring::readable;
 
@@ -244,6 +244,14 @@ fn wait_for_data(
     // The line where the peer asks is not for a spin: it stores its cursor there when it reads.
     let ready = || news() || is_asked() || sock.has(flag::RX_SHUT | flag::BROKEN);
     wait::sleep(file, fd, how(events), ready)
+}
+
+/// Whether the next byte to read lies in the ring, so that no mark of urgent data is there.
+pub fn is_before_mark(file: &OpenFile, fd: Fd) -> bool {
+    let sock = file.sock;
+    let _held = lock(file);
+    let Some(link) = file.link().filter(|_| settle(file, fd).is_ok() && sock.rx_in_ring()) else { return false };
+    sock.receiver.data(&link.peer().tx, link.rx_ring().size()).is_ok_and(|data| !data.is_empty())
 }
 
 /// Bytes that a read would find, for FIONREAD.

@@ -67,8 +67,10 @@ pub(super) fn take_from_ring(
         }
     }
     *got += span.len();
-    if !how.peeks() {
-        consume(file, link, span.len());
+    let is_left = !how.peeks() && consume(file, link, span.len());
+    if is_left && *got < room.len() && call::int_ioctl(fd, libc::FIONREAD).is_ok_and(|bytes| bytes > 0) {
+        // One read takes what lies in both, as it would had all come over TCP.
+        return Ok(None);
     }
     // A peek cannot wait for more than the ring holds, nor for what the sender would need space for.
     let size = link.rx_ring().size() as usize;
@@ -76,16 +78,17 @@ pub(super) fn take_from_ring(
     Ok(Some(*got >= how.enough || !how.patient || end.is_some() || full))
 }
 
-/// Gives the space of `bytes` back to the sender, and wakes it when it waits for that. Under the rx lock.
-pub fn consume(file: &OpenFile, link: &Link, bytes: usize) {
+/// Gives the space of `bytes` back to the sender, and wakes it when it waits for that. Answers whether those were the ring's last
+/// bytes for good. Under the rx lock.
+pub fn consume(file: &OpenFile, link: &Link, bytes: usize) -> bool {
     file.sock.receiver.consume(&link.own().rx, bytes);
     if file.sock.receiver.space_wanted(&link.peer().tx, link.rx_ring().size()) {
         link.notify();
     }
-    if back::is_marked(&link.peer().tx) {
-        // These may have been the ring's last bytes, after which the kernel's socket is to be watched.
-        let _ = settle(file, file.fd());
-    }
+    // Afterwards the kernel's socket is to be watched.
+    back::is_marked(&link.peer().tx)
+        && settle(file, file.fd()).is_ok()
+        && file.sock.rx_state.load(Ordering::Relaxed) == rx_state::BACK
 }
 
 /// How the incoming stream ends once the ring is empty.

@@ -3,7 +3,7 @@
 mod now;
 mod ring;
 
-use crate::socket::back::answer;
+use crate::socket::back::{answer, urgent};
 use crate::socket::calls::{Answer, Kernel};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
@@ -13,7 +13,6 @@ use crate::stats;
 use preloop_shm::copy::{Buffers, Ring, Store};
 use preloop_shm::counted::Counted;
 use preloop_shm::lock::Held;
-use preloop_smc::back;
 use preloop_smc::ring::Span;
 use preloop_sys::{Errno, Fd, call, cancel, clock, tcp};
 use preloop_uapi::decline::Decline;
@@ -107,12 +106,12 @@ enum Route {
 }
 
 /// Decides the way, and takes the handshake a step on.
-fn route(file: &OpenFile, fd: Fd, flags: i32) -> Route {
+fn route(file: &Counted<OpenFile>, fd: Fd, flags: i32) -> Route {
     let sock = file.sock;
     match sock.phase() {
         phase::TCP | phase::INIT => return Route::Kernel,
         _ if flags & (libc::MSG_OOB | libc::MSG_ZEROCOPY) != 0 && needs_tcp(fd, flags) => {
-            if !clc::pin(file, Decline::OPTION) {
+            if !clc::pin(file, Decline::OPTION) && !urgent::send_over_tcp_again(file) {
                 return Route::Unsupported;
             }
         }
@@ -181,8 +180,7 @@ pub fn try_to_move(file: &OpenFile, fd: Fd) {
         sock.move_failures.fetch_add(1, Ordering::Relaxed);
         return;
     }
-    let Some(held) = sock.tx.try_lock() else { return };
-    repair(file, &held);
+    let Some(_held) = try_lock(file) else { return };
     let state = sock.tx_state.load(Ordering::Acquire);
     if matches!(state, tx_state::RING | tx_state::BACK) || sock.has(flag::TX_SHUT) {
         return;
@@ -224,7 +222,6 @@ pub fn try_lock(file: &OpenFile) -> Option<Held<'_>> {
 fn repair(file: &OpenFile, held: &Held<'_>) {
     let (sock, Some(link), true) = (file.sock, file.link(), held.owner_died) else { return };
     match sock.tx_state.load(Ordering::Acquire) {
-        tx_state::RING if back::is_marked(&link.own().tx) => sock.tx_state.store(tx_state::BACK, Ordering::Release),
         tx_state::RING => {
             sock.sender.republish(&link.own().tx);
             // It may not have come to tell of it.
@@ -236,6 +233,7 @@ fn repair(file: &OpenFile, held: &Held<'_>) {
         }
         _ => sock.tx_state.store(tx_state::KERNEL, Ordering::Release),
     }
+    urgent::repair(file, link);
     answer::repair(file, link);
 }
 
