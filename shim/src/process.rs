@@ -4,6 +4,7 @@
 use crate::fdtable;
 use crate::fork;
 use crate::settings::Settings;
+use crate::socket::back::ask::ask_all;
 use crate::socket::sock::phase;
 use crate::socket::{bell, clc, handover, kcm, users};
 use core::net::SocketAddr;
@@ -48,15 +49,17 @@ pub fn is_confined() -> bool {
     CONFINED.load(Ordering::Relaxed) || is_filtered()
 }
 
-/// Runs a call after which the process filters its system calls, unless it fails: see [`is_confined`]. A child that borrows
-/// the memory of its parent does not speak for that.
+/// Runs a call after which the process filters its system calls, unless it fails: see [`is_confined`]. What has moved changes
+/// back to TCP before, where the peer does its part. A child that borrows the memory of its parent does not speak for that.
 pub fn filters<R: From<i8> + PartialEq>(call: impl FnOnce() -> R) -> R {
     if is_uncounted() && !COPIED.load(Ordering::Relaxed) {
         return call();
     }
-    let again = is_confined();
+    let (confined, filtered) = (is_confined(), is_filtered());
     FILTERS.fetch_add(1, Ordering::Relaxed);
-    keep_to_tcp(again);
+    if keep_to_tcp(confined) && !filtered {
+        ask_all();
+    }
     let answer = call();
     if answer == (-1).into() {
         FILTERS.fetch_sub(1, Ordering::Relaxed);

@@ -202,8 +202,54 @@ static void confined(void)
     fact("confined", "status %#x", status);
 }
 
-/* A filter that lets a process make the calls below and no other: one more kills it. */
-static void strictly(void)
+/* A filter that lets a process make these calls and no other: one more kills it. */
+static void only(const short *calls, unsigned count)
+{
+    enum { MOST = 64 };
+    struct sock_filter program[2 * MOST + 2] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    };
+    if (count > MOST)
+        _exit(2);
+    for (unsigned i = 0; i < count; i++) {
+        program[2 * i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
+        program[2 * i + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    }
+    program[2 * count + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    struct sock_fprog filter = {2 * count + 2, program};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+}
+
+/* A child that serves a connection which its parent holds too, and may read, write and wait, make no descriptors, and
+ * nothing else: sshd's, before the login. The parent goes on with the connection afterwards. */
+static void sandboxed(void)
+{
+    static const short calls[] = {
+        SYS_read, SYS_write, SYS_ppoll, SYS_exit_group,
+#ifdef __x86_64__
+        SYS_poll,
+#endif
+    };
+    int status, fd = moved();
+    later(1);
+    peer_echo(fd, 8);
+    if (fork() == 0) {
+        limit(RLIMIT_NOFILE, 1);
+        only(calls, sizeof calls / sizeof *calls);
+        struct pollfd reply = {fd, POLLIN, 0};
+        bool right = write(fd, "key", 3) == 3 && poll(&reply, 1, SOON) == 1 && read(fd, room, 8) == 3;
+        _exit(right && memcmp(room, "key", 3) == 0 ? 0 : 1);
+    }
+    wait(&status);
+    fact("sandboxed", "status %#x", status);
+    write(fd, "login", 5);
+    fact("sandboxed: its parent", "%s", text(read(fd, room, 8), room));
+    exchange(fd, 20);
+}
+
+/* A whole life of connections behind such a filter, as vsftpd's. */
+static void strict(void)
 {
     static const short calls[] = {
         SYS_socket, SYS_bind, SYS_listen, SYS_getsockname, SYS_connect, SYS_accept, SYS_accept4, SYS_setsockopt,
@@ -214,30 +260,13 @@ static void strictly(void)
         SYS_poll, SYS_select, SYS_epoll_wait, SYS_dup2,
 #endif
     };
-    enum { COUNT = sizeof calls / sizeof *calls };
-    struct sock_filter program[2 * COUNT + 2] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-    };
-    for (int i = 0; i < COUNT; i++) {
-        program[2 * i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
-        program[2 * i + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    }
-    program[2 * COUNT + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-    struct sock_fprog filter = {2 * COUNT + 2, program};
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
-}
-
-/* A whole life of connections behind such a filter, as vsftpd's. */
-static void strict(void)
-{
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof at;
     struct epoll_event event = {.events = EPOLLIN};
     int early = moved(), fd = fresh(), one = 1;
     exchange(fd, 1);
     fact("strict: a new one", "%d", fd >= 0);
-    strictly();
+    only(calls, sizeof calls / sizeof *calls);
     exchange(fd, 20);
     fact("strict: one from before", "%s", r(close(fd)));
     peer_send(early, "early");
@@ -279,5 +308,6 @@ void subject(void)
     in_child(asked);
     in_child(filtered);
     in_child(confined);
+    in_child(sandboxed);
     in_child(strict);
 }

@@ -118,8 +118,8 @@ pub unsafe extern "C" fn _Exit(status: c_int) -> ! {
     unsafe { _exit(status) }
 }
 
-/// prctl(2): a process that begins to filter its system calls keeps its connections where they are. One that asks whether the
-/// kernel knows of filters gives none, and goes on as before.
+/// prctl(2): before a process begins to filter its system calls, its connections are on TCP for good, as far as that goes. One
+/// that asks whether the kernel knows of filters gives none, and goes on as before.
 ///
 /// # Safety
 /// As in C.

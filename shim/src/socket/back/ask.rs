@@ -1,9 +1,10 @@
-//! This end is to be on TCP again: its program is about to be replaced by one that has no library, or asks for what the kernel's
-//! socket alone can do.
+//! This end is to be on TCP again: its program is about to be replaced by one that has no library, to filter its system calls, or
+//! asks for what the kernel's socket alone can do.
 
 use super::answer::answer_locked;
 use super::complete;
 use super::other_end::{self, OtherEnd};
+use crate::fdtable;
 use crate::process;
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
@@ -68,6 +69,21 @@ pub fn ask(file: &Counted<OpenFile>, users: u32) -> bool {
         }
     }
     is_back
+}
+
+/// The process is about to filter its system calls: a filter that lets through what the kernel's connections need, and may
+/// kill who makes another call, does not let the library sleep and ring. So what has moved changes back. All peers together
+/// have the time of one: what is left then stays where it is.
+pub fn ask_all() {
+    let end = clock::now() + PATIENCE;
+    let mut files = Vec::new();
+    fdtable::for_each(|_, file| files.push(file));
+    for file in files.iter().filter(|file| file.sock.phase() == phase::SMC) {
+        if clock::now() >= end {
+            break;
+        }
+        ask(file, 1);
+    }
 }
 
 fn under_locks(file: &OpenFile, link: &Link, waiting: &Waiting) -> bool {

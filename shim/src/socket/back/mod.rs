@@ -1,5 +1,6 @@
-//! Changing back to TCP, for the sake of what shared memory cannot carry, of a next program that cannot have the library, or of
-//! a sender whose peer does not read: the protocol is in [`preloop_smc::back`], the reasons are in `docs/design/back.md`.
+//! Changing back to TCP, for the sake of what shared memory cannot carry, of a next program that cannot have the library, of a
+//! filter of system calls, or of a sender whose peer does not read: the protocol is in [`preloop_smc::back`], the reasons are in
+//! `docs/design/back.md`.
 //!
 //! - [`ask`]: before a call that wants it. The asker holds both of the connection's locks while it waits, so that no thread
 //!   or sibling of it reads or writes meanwhile, and a sibling that finds their owner dead knows what to put right.

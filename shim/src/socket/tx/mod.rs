@@ -3,6 +3,7 @@
 mod now;
 mod ring;
 
+use crate::process;
 use crate::socket::back::{answer, urgent};
 use crate::socket::calls::{Answer, Kernel};
 use crate::socket::clc;
@@ -172,7 +173,7 @@ fn leave_kernel(sock: &Sock, sent: bool) {
 /// a later call does it.
 pub fn try_to_move(file: &OpenFile, fd: Fd) {
     let (sock, Some(link)) = (file.sock, file.link()) else { return };
-    if sock.tx_state.load(Ordering::Relaxed) == tx_state::BACK {
+    if sock.tx_state.load(Ordering::Relaxed) == tx_state::BACK || process::is_confined() {
         return;
     }
     let failures = sock.move_failures.load(Ordering::Relaxed);
