@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Result, ensure};
 use preloop_tests::checksum::of_file;
 use preloop_tests::launch::Launch;
-use preloop_tests::process::Finished;
+use preloop_tests::process::{Finished, Process};
 use rustix::process::Signal;
 
 use crate::application::{Application, USUAL};
@@ -34,6 +34,15 @@ pub(crate) const APPLICATIONS: &[Application] = &[
         ..USUAL
     },
     Application {
+        name: "pgbouncer",
+        does: "server: pgbouncer, which pools transactions, client: postgres behind it and pgbench before it, as for postgresql",
+        needs: &["pgbouncer", "postgres", "pgbench", "psql"],
+        versions: &["pgbouncer --version", "postgres --version"],
+        unprivileged: true,
+        exercise: pgbouncer,
+        ..USUAL
+    },
+    Application {
         name: "mariadb",
         does: "6 clients make 500 transfers each in transactions; the sums of accounts and of the log; a value of 4 MB there and back",
         needs: &["mariadbd", "mariadb-install-db", "mariadb"],
@@ -46,14 +55,39 @@ pub(crate) const APPLICATIONS: &[Application] = &[
 
 fn postgres(run: &Run, ssl: bool) -> Result<()> {
     let [port] = run.ports()?;
-    run.server("initdb").line("-D data -A trust -U compat -E UTF8 --no-locale --no-sync").run()?;
-    let mut options = format!("-D data -p {port} -c listen_addresses=127.0.0.1 -c fsync=off");
+    let mut options = String::new();
     if ssl {
         certificate(run)?;
         let dir = run.dir();
-        write!(options, " -c ssl=on -c ssl_cert_file={dir}/cert.pem -c ssl_key_file={dir}/key.pem")?;
+        write!(options, "-c ssl=on -c ssl_cert_file={dir}/cert.pem -c ssl_key_file={dir}/key.pem")?;
     }
-    let server = run.server("postgres").line(&options).args(["-c", "unix_socket_directories="]).listen(port)?;
+    let server = cluster(|program| run.server(program), port, &options)?;
+    books(run, port, ssl)?;
+    ensure!(server.signal(Signal::INT)?.status.success(), "the server ended badly");
+    Ok(())
+}
+
+fn pgbouncer(run: &Run) -> Result<()> {
+    let [front, back] = run.ports()?;
+    let settings = format!(
+        "[databases]\n* = host=127.0.0.1 port={back} user=compat\n[pgbouncer]\nlisten_addr = 127.0.0.1
+listen_port = {front}\nauth_type = any\npool_mode = transaction\nunix_socket_dir =\n"
+    );
+    let configuration = run.write("pgbouncer.ini", &settings)?;
+    let _behind = cluster(|program| run.client(program), back, "")?;
+    let _server = run.server("pgbouncer").arg("-q").arg(configuration).listen(front)?;
+    books(run, front, false)
+}
+
+/// Makes an empty database and starts its server.
+fn cluster<'a>(launch: impl Fn(&str) -> Launch<'a>, port: u16, options: &str) -> Result<Process> {
+    launch("initdb").line("-D data -A trust -U compat -E UTF8 --no-locale --no-sync").run()?;
+    let usual = format!("-D data -p {port} -c listen_addresses=127.0.0.1 -c fsync=off");
+    launch("postgres").line(&usual).line(options).args(["-c", "unix_socket_directories="]).listen(port)
+}
+
+/// Moves amounts, and adds them up.
+fn books(run: &Run, port: u16, ssl: bool) -> Result<()> {
     let client = |program: &str| {
         let launch = run.client(program).line(&format!("-h 127.0.0.1 -p {port} -U compat"));
         launch.env("PGSSLMODE", if ssl { "require" } else { "disable" })
@@ -66,9 +100,7 @@ fn postgres(run: &Run, ssl: bool) -> Result<()> {
         (select count(*) > 0 from pgbench_history), (select ssl from pg_stat_ssl where pid = pg_backend_pid())";
     let query = |text: &str| client("psql").line("-X -A -t -v ON_ERROR_STOP=1 postgres -c").arg(text).run();
     expect_line(&query(sums)?, if ssl { "t|t|t" } else { "t|t|f" })?;
-    copy(run, query)?;
-    ensure!(server.signal(Signal::INT)?.status.success(), "the server ended badly");
-    Ok(())
+    copy(run, query)
 }
 
 /// Sends many rows and gets them back.

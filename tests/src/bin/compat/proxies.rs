@@ -5,7 +5,7 @@ use preloop_tests::process::Process;
 
 use crate::application::{Application, USUAL};
 use crate::run::Run;
-use crate::web::{Site, load, start_nginx};
+use crate::web::{Site, certificate, load, start_nginx};
 
 pub(crate) const APPLICATIONS: &[Application] = &[
     Application {
@@ -42,16 +42,42 @@ pub(crate) const APPLICATIONS: &[Application] = &[
         exercise: |run| between(run, squid),
         ..USUAL
     },
+    Application {
+        name: "stunnel",
+        does: "server: stunnel, which ends TLS, client: nginx behind it and curl and wrk before it, as for nginx",
+        needs: &["stunnel4", "openssl", "nginx", "curl", "wrk"],
+        versions: &["stunnel4 -version", "nginx -v"],
+        exercise: stunnel,
+        ..USUAL
+    },
+    Application {
+        name: "socat",
+        does: "server: socat, which forks for each connection, client: nginx behind it and curl and wrk before it, as for nginx",
+        needs: &["socat", "nginx", "curl", "wrk"],
+        versions: &["socat -V", "nginx -v"],
+        exercise: |run| between(run, socat),
+        ..USUAL
+    },
 ];
 
 /// Starts nginx, the proxy before it, which is told both ports, and uses it.
 fn between(run: &Run, proxy: impl FnOnce(&Run, u16, u16) -> Result<Process>) -> Result<()> {
+    between_as(run, "http", "", proxy)
+}
+
+/// As above, by this scheme and with these options of curl.
+fn between_as(
+    run: &Run,
+    scheme: &str,
+    options: &str,
+    proxy: impl FnOnce(&Run, u16, u16) -> Result<Process>,
+) -> Result<()> {
     let [front, back] = run.ports()?;
     let site = Site::make(run)?;
     let _behind = start_nginx(run, run.client("nginx"), back, &format!("listen 127.0.0.1:{back}; root root;"))?;
     let _server = proxy(run, front, back)?;
-    let url = format!("http://127.0.0.1:{front}");
-    site.download(run, &url, "")?;
+    let url = format!("{scheme}://127.0.0.1:{front}");
+    site.download(run, &url, options)?;
     load(run, &url)
 }
 
@@ -81,4 +107,21 @@ pinger_enable off\nvisible_hostname localhost\nshutdown_lifetime 0 seconds\ncore
     );
     let configuration = run.write("squid.conf", &settings)?;
     run.server("squid").line("-N -f").arg(configuration).listen(front)
+}
+
+fn stunnel(run: &Run) -> Result<()> {
+    certificate(run)?;
+    between_as(run, "https", "--cacert cert.pem", |run, front, back| {
+        let settings = format!(
+            "foreground = yes\npid =\ndebug = err\n[nginx]\naccept = 127.0.0.1:{front}\nconnect = 127.0.0.1:{back}
+cert = cert.pem\nkey = key.pem\n"
+        );
+        let configuration = run.write("stunnel.conf", &settings)?;
+        run.server("stunnel4").arg(configuration).listen(front)
+    })
+}
+
+fn socat(run: &Run, front: u16, back: u16) -> Result<Process> {
+    let listener = format!("TCP-LISTEN:{front},bind=127.0.0.1,reuseaddr,fork,backlog=128");
+    run.server("socat").arg(listener).arg(format!("TCP:127.0.0.1:{back}")).listen(front)
 }
