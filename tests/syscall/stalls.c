@@ -85,6 +85,12 @@ static void alone(void)
     close(ends[1]);
 }
 
+static void must_pipe(int ends[2])
+{
+    if (pipe(ends) != 0)
+        _exit(3);
+}
+
 /* Sends all, waiting for space by `wait`. */
 static size_t sent_with(int fd, bool (*wait)(int))
 {
@@ -155,6 +161,104 @@ static void waits(void)
     }
 }
 
+static bool by_glances(int fd)
+{
+    struct epoll_event event = {.data.fd = fd};
+    for (long long end = now_ms() + SOON; now_ms() < end; nap(1))
+        if (epoll_wait(set, &event, 1, 0) == 1)
+            return true;
+    return false;
+}
+
+/* What is read of ring and TCP together: by one call, from a low-water mark on, into a pipe. */
+static void together(void)
+{
+    int ends[2];
+    own(ends);
+    set = epoll_create1(0);
+    struct epoll_event event = {.events = EPOLLOUT};
+    epoll_ctl(set, EPOLL_CTL_ADD, ends[0], &event);
+    fact("glances: all sent", "%zu", sent_with(ends[0], by_glances));
+    shutdown(ends[0], SHUT_WR);
+    fact("shut: all received", "%zu", taken(ends[1], MUCH));
+    fact("shut: end", "%s", text(recv(ends[1], in, 16, 0), in));
+    close(set), close(ends[0]), close(ends[1]);
+
+    own(ends);
+    int low = 100000;
+    setsockopt(ends[1], SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low);
+    send(ends[0], out, MUCH, 0);
+    size_t got = recv(ends[1], in, 200000, MSG_WAITALL);
+    fact("low: polled", "%s", bits(looked(ends[1], SOON) & POLLIN));
+    got += recv(ends[1], in + got, MUCH - got, 0);
+    fact("low: enough", "%d", got >= 300000);
+    got += recv(ends[1], in + got, MUCH - got, MSG_WAITALL);
+    fact("low: all received", "%zu", matching(in, 0, got));
+    close(ends[0]), close(ends[1]);
+
+    own(ends);
+    int tube[2];
+    must_pipe(tube);
+    send(ends[0], out, MUCH, 0);
+    shutdown(ends[0], SHUT_WR);
+    long some;
+    for (got = 0; (some = splice(ends[1], NULL, tube[1], NULL, 30000, 0)) > 0;)
+        for (long part; some > 0; some -= part, got += part)
+            part = read(tube[0], in + got, some);
+    fact("splice: all received", "%zu", matching(in, 0, got));
+    fact("splice: end", "%s", r(some));
+    close(tube[0]), close(tube[1]), close(ends[0]), close(ends[1]);
+}
+
+static void *splices(void *tube)
+{
+    int *fds = tube;
+    return (void *)splice(fds[2], NULL, fds[1], NULL, 30000, 0);
+}
+
+/* One thread splices before anything comes; the peer sends so little that the connection has not moved, and then much. */
+static void splices_early(void)
+{
+    int fd = fresh(), tube[3];
+    must_pipe(tube);
+    tube[2] = fd;
+    exchange(fd, 2);
+    pthread_t thread = start(splices, tube);
+    nap(30);
+    for (int turn = 0; turn < 20; turn++) {
+        send(fd, "x", 1, 0);
+        peer_wait_read(fd, 16);
+    }
+    later(1);
+    peer_send_pattern(fd, MUCH);
+    void *result;
+    pthread_join(thread, &result);
+    size_t got = read(tube[0], in, sizeof in);
+    got += recv(fd, in + got, MUCH - got, MSG_WAITALL);
+    peer_done();
+    fact("spliced early: some", "%d", (long)result > 0);
+    fact("spliced early: all received", "%zu", matching(in, 0, got));
+    close(tube[0]), close(tube[1]), close(fd);
+}
+
+/* The peer has given its direction up, and dies with bytes unread that came through the other one. */
+static void dies(void)
+{
+    int fd = moved();
+    later(1);
+    peer_send_pattern(fd, MUCH);
+    nap(1500);
+    fact("death: all received", "%zu", taken(fd, MUCH));
+    peer_done();
+    send(fd, out, 1000, 0);
+    peer_die();
+    nap(50);
+    unsigned seen = looked(fd, SOON);
+    fact("death", "%s", bits(seen));
+    fact("death: read", "%s", text(recv(fd, in, 16, 0), in));
+    close(fd);
+}
+
 /* A peer that never reads goes. */
 static void ends_unread(void)
 {
@@ -195,5 +299,8 @@ void subject(void)
     crosses();
     alone();
     waits();
+    together();
+    splices_early();
     ends_unread();
+    dies();
 }

@@ -40,14 +40,23 @@ pub struct View {
     pub end_known: bool,
     /// Bytes that come to the kernel's socket are none of the stream's; see [`stuck::drop_strays`].
     pub strays: bool,
+    /// The ring has no room.
+    pub full: bool,
     /// What is next may come without an event, and has to be looked for: see [`stuck`] and [`stall`].
     pub look_again: bool,
 }
 
 impl View {
     /// A socket that is the kernel's alone.
-    pub const KERNEL: Self =
-        Self { bits: 0, kernel_in: true, kernel_out: true, end_known: false, strays: false, look_again: false };
+    pub const KERNEL: Self = Self {
+        bits: 0,
+        kernel_in: true,
+        kernel_out: true,
+        end_known: false,
+        strays: false,
+        full: false,
+        look_again: false,
+    };
 
     /// Which bits to ask the kernel for when the program asked for `wanted`. A direction in the ring is left out: T is
     /// always writable, and after its FIN always readable. FIN is asked for until it came, and then no more.
@@ -93,6 +102,19 @@ pub fn look(file: &OpenFile) -> View {
     if file.concerns_kcm() { lower::view(file, view) } else { view }
 }
 
+/// Looks at a connection for who wants to hear of `wanted`. Who waits for room that the peer does not make sees to it.
+pub fn look_for(file: &OpenFile, wanted: u32) -> View {
+    let mut view = look(file);
+    let waited_for = file.link().filter(|_| view.full && wanted & OUT != 0);
+    if let Some(link) = waited_for {
+        if stall::look(file, link, file.fd()) {
+            return look(file);
+        }
+        view.look_again |= stall::is_to_be_watched(file);
+    }
+    view
+}
+
 /// Looks at a connection that has moved, whatever KCM says.
 pub fn look_at_moved(file: &OpenFile, link: &Link) -> View {
     let sock = file.sock;
@@ -105,7 +127,7 @@ pub fn look_at_moved(file: &OpenFile, link: &Link) -> View {
         None => {
             view.kernel_in = true;
             // The kernel's socket was not shut down: its own RDHUP must stay the peer's.
-            view.bits |= if sock.has(flag::RX_SHUT) { IN | RDHUP } else { 0 };
+            view.bits |= if sock.has(flag::RX_SHUT) { IN | RDHUP } else { 0 } | rx::reset_of(file, link);
         }
         Some(readable) => {
             ended = readable.ended;
@@ -119,14 +141,12 @@ pub fn look_at_moved(file: &OpenFile, link: &Link) -> View {
         view.kernel_out = true;
     } else if tx::is_writable(file, link) {
         view.bits |= OUT;
-    } else if stall::look(file, link, file.fd()) {
-        view.kernel_out = true;
     } else {
-        let may_miss_end = view.kernel_in && !view.end_known;
-        if may_miss_end {
+        view.full = true;
+        if view.kernel_in && !view.end_known {
             wait::look_at_kernel(file, file.fd());
+            view.look_again = true;
         }
-        view.look_again = may_miss_end || stall::is_to_be_watched(file);
     }
     if ended && sock.has(flag::TX_SHUT) {
         view.bits |= libc::POLLHUP as u32;
@@ -263,8 +283,8 @@ impl Polled<'_> {
         self.look_again = false;
         for (index, file) in &self.ours {
             let entry = &mut self.fds[*index];
-            let view = look(file);
             let wanted = entry.events as u16 as u32;
+            let view = look_for(file, wanted);
             let asked = &mut self.kernel[*index];
             asked.events = view.ask(wanted) as u16 as i16;
             if let Some(kept) = kept(file, entry.fd) {

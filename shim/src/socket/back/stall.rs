@@ -10,6 +10,7 @@
 //! something comes, so a connection that it has stays.
 
 use super::{End, finish, may_change_back, send_over_tcp};
+use crate::log;
 use crate::process;
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
@@ -76,5 +77,7 @@ fn give_up(file: &OpenFile, link: &Link, fd: Fd, taken: u64) -> bool {
     }
     back::mark(&link.own().tx);
     send_over_tcp(sock, link, fd);
+    let cookie = sock.listing.cookie.load(Ordering::Relaxed);
+    log::debug(format_args!("connection {cookie:#x} is not read: what it sends goes over TCP"));
     true
 }

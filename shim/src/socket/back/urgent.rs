@@ -48,5 +48,7 @@ pub fn send_over_tcp_again(file: &Counted<OpenFile>) -> bool {
 pub fn repair(file: &OpenFile, link: &Link) {
     if file.sock.tx_state.load(Ordering::Acquire) != tx_state::BACK && back::is_marked(&link.own().tx) {
         send_over_tcp(file.sock, link, file.fd());
+        link.notify();
+        link.notify_own();
     }
 }

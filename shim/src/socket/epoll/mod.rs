@@ -14,7 +14,7 @@ mod registered;
 mod wait;
 
 use crate::socket::bell::Bell;
-use crate::socket::poll::look;
+use crate::socket::poll::{look, look_for};
 use entry::{EXCLUSIVE, Entry, HOW, WITH_EXCLUSIVE, key};
 use members::Member;
 use preloop_sys::{Errno, Fd, event, process as system};
@@ -206,7 +206,7 @@ impl State {
             let Some(entry) = entries.get_mut(id) else { return false };
             let is_quiet = entry.disarmed || entry.parked || !entry.listed;
             // While TCP's last bytes are there the kernel says so; it will not when the ring's are next.
-            let view = look(&entry.file);
+            let view = look_for(&entry.file, if is_quiet { 0 } else { entry.events });
             entry.catch_up(set, *id, view);
             look_again.extend(entry.is_newly_watched(view).then_some(*id));
             let is_ready = view.report(entry.events, 0) != 0 || entry.file.sock.rx_is_draining();

@@ -1,7 +1,7 @@
 //! epoll_wait(2) and its like.
 
 use super::{Set, State, tagged, untag};
-use crate::socket::poll::{ALWAYS, IN, RDHUP, View, look};
+use crate::socket::poll::{ALWAYS, IN, RDHUP, View, look, look_for};
 use crate::socket::sock::phase;
 use crate::socket::stuck;
 use crate::socket::wait::{self as waiting, Deadline};
@@ -60,6 +60,7 @@ impl Set {
             let peer_cpu = state.peer_cpu();
             drop(state);
             if deadline.is_some_and(|deadline| clock::now() >= deadline) {
+                self.state().look_at_watched(self.fd());
                 self.ask_kernel(&mut out, Some(0), mask)?;
                 let mut state = self.state();
                 state.answer(self.fd(), &mut out);
@@ -312,7 +313,7 @@ impl State {
             if !is_listed || entry.disarmed || entry.parked {
                 continue;
             }
-            let view = look(&entry.file);
+            let view = look_for(&entry.file, entry.events);
             entry.catch_up(set, id, view);
             if entry.is_edge() && entry.has_more_behind() {
                 // To be read after bytes that the kernel told of once: it tells of those again.
@@ -340,7 +341,8 @@ impl State {
         for id in core::mem::take(&mut self.look_again) {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             entry.is_watched = false;
-            let view = look(&entry.file);
+            let is_quiet = entry.disarmed || entry.parked;
+            let view = look_for(&entry.file, if is_quiet { 0 } else { entry.events });
             entry.catch_up(set, id, view);
             if entry.is_newly_watched(view) {
                 self.look_again.push(id);

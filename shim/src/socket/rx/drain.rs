@@ -1,9 +1,10 @@
 //! Handing bytes to a file instead of to buffers, for splice(2).
 
-use super::kernel::{leave_ended_kernel, moved_before_end, settle};
-use super::ring::{consume, stream_end};
+use super::kernel::{leave_ended_kernel, leave_unmoved_end, moved_before_end, settle};
+use super::ring::{consume, stream_end, tell};
 use super::{Drains, lock, wait_for_data};
 use crate::socket::file::OpenFile;
+use crate::socket::link::Link;
 use crate::socket::sock::{Sock, flag, rx_state};
 use crate::socket::tx::broken;
 use crate::socket::wait;
@@ -46,7 +47,7 @@ pub fn drain_to(
         let held = lock(file);
         settle(file, fd)?;
         if sock.rx_state.load(Ordering::Relaxed) == rx_state::RING {
-            let ended = stream_end(file, link).is_some();
+            let end = stream_end(file, link);
             let data = sock.receiver.data(&link.peer().tx, link.rx_ring().size()).map_err(|Broken| broken(file, fd))?;
             if !data.is_empty() {
                 match with(link.rx_ring(), data.take(len)) {
@@ -66,8 +67,8 @@ pub fn drain_to(
             if back::is_marked(&link.peer().tx) {
                 continue;
             }
-            if ended {
-                return Ok(0);
+            if let Some(end) = end {
+                return tell(file, fd, end).map(|()| 0);
             }
             wait::look_at_kernel(file, fd);
             drop(held);
@@ -85,7 +86,7 @@ pub fn drain_to(
                 }
                 Err(Errno::EAGAIN) => {}
                 Ok(0) if kernel_only => {
-                    if !moved_before_end(file) {
+                    if !moved_before_end(file) && !has_left_unmoved_end(file, link) {
                         return Ok(0);
                     }
                     continue;
@@ -106,6 +107,12 @@ fn wait_for_pipe(pipe: Fd) -> Result<(), Errno> {
     sleep::poll(&mut entry, None, SignalMask::NONE, &mut || {}).map(drop)
 }
 
+/// As [`leave_unmoved_end`], without the rx lock.
+fn has_left_unmoved_end(file: &OpenFile, link: &Link) -> bool {
+    let _held = lock(file);
+    leave_unmoved_end(file.sock, link)
+}
+
 /// One step of [`drain_to`] while TCP still has bytes.
 fn drain_kernel(
     sock: &Sock,
@@ -115,6 +122,11 @@ fn drain_kernel(
 ) -> Result<usize, Errno> {
     let draining = sock.rx_state.load(Ordering::Relaxed) == rx_state::DRAINING;
     let left = if draining { sock.kernel_left.load(Ordering::Relaxed) as usize } else { usize::MAX };
+    // A splice of the kernel's waits for bytes although it was told not to, where the socket is one that waits; and the lock is
+    // held.
+    if event::poll_now(fd, libc::POLLIN | libc::POLLRDHUP) == 0 {
+        return Err(Errno::EAGAIN);
+    }
     let moved = move_up_to(fd, len.min(left))?;
     if draining {
         sock.kernel_left.store((left - moved) as u64, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! What TCP still carries: up to the offset where the peer moved, or to its end.
 
 use super::How;
+use super::ring::{End as RxEnd, is_reset, tell};
 use crate::socket::back::{End, answer, finish};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
@@ -56,8 +57,12 @@ pub fn learn(file: &OpenFile, link: &Link, fd: Fd) -> Result<(), Errno> {
     if switch_at == 0 {
         return Ok(());
     }
-    // What comes over TCP once it has moved back, an end too, must not be taken for what came before.
-    let taken = if is_marked { Some(tcp::read_position(fd).ok_or_else(|| broken(file, fd))?) } else { tcp::taken(fd) };
+    // What comes over TCP once it has moved back, an end too, must not be taken for what came before; perhaps it has just now.
+    let taken = if is_marked { None } else { tcp::taken(fd) };
+    let taken = match taken {
+        None if back::is_marked(&link.peer().tx) => Some(tcp::read_position(fd).ok_or_else(|| broken(file, fd))?),
+        taken => taken,
+    };
     let state = match taken {
         None => {
             sock.kernel_left.store(switch_at - 1, Ordering::Relaxed);
@@ -153,8 +158,11 @@ pub(super) fn take_from_kernel(
         if kept {
             return Err(take_kept_error(sock));
         }
-        let leaves = file.link().is_some_and(|link| leave_unmoved_end(sock, link));
-        return Ok(if leaves { FromKernel::RingNext } else { FromKernel::Ended });
+        let Some(link) = file.link() else { return Ok(FromKernel::Ended) };
+        if state == rx_state::BACK && link.peer().tx.shut.load(Ordering::Acquire) == 0 && is_reset(file, link) {
+            return tell(file, fd, RxEnd::Reset).map(|()| FromKernel::Ended);
+        }
+        return Ok(if leave_unmoved_end(sock, link) { FromKernel::RingNext } else { FromKernel::Ended });
     }
     *got += received;
     count(sock);

@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub use drain::{Drained, drain_to};
 pub use kernel::{learn, settle};
 pub use now::{discard, peek, position};
-pub use ring::readable;
+pub use ring::{readable, reset_of};
 
 /// How one call reads.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use super::kernel::{leave_unmoved_end, settle, take_kept_error};
 use super::{How, lock};
 use crate::socket::file::OpenFile;
 use crate::socket::link::Link;
-use crate::socket::sock::{flag, rx_state};
+use crate::socket::sock::{Sock, flag, rx_state};
 use crate::socket::tx::{self, broken, note_cpu};
 use crate::socket::wait;
 use preloop_shm::copy::Buffers;
@@ -47,12 +47,7 @@ pub(super) fn take_from_ring(
             _ if back::is_marked(&link.peer().tx) => Ok(None),
             None => Ok(Some(*got >= how.enough || (!how.patient && *got > 0))),
             Some(_) if *got > 0 => Ok(Some(true)),
-            Some(End::File) => Ok(Some(true)),
-            Some(End::Kernel) => kernel_error(file, fd).map(Some),
-            Some(End::Reset) => {
-                sock.raise(flag::RESET_TOLD);
-                Err(Errno::ECONNRESET)
-            }
+            Some(end) => tell(file, fd, end).map(|()| Some(true)),
         };
     }
     if room.is_empty() {
@@ -74,8 +69,9 @@ pub(super) fn take_from_ring(
     }
     // A peek cannot wait for more than the ring holds, nor for what the sender would need space for.
     let size = link.rx_ring().size() as usize;
-    let full = how.peeks() && (data.len() >= size - size / 4 || back::is_marked(&link.peer().tx));
-    Ok(Some(*got >= how.enough || !how.patient || end.is_some() || full))
+    let goes_on_there = back::is_marked(&link.peer().tx);
+    let full = how.peeks() && (data.len() >= size - size / 4 || goes_on_there);
+    Ok(Some(*got >= how.enough || !how.patient || end.is_some() && !goes_on_there || full))
 }
 
 /// Gives the space of `bytes` back to the sender, and wakes it when it waits for that. Answers whether those were the ring's last
@@ -112,24 +108,63 @@ pub(super) fn stream_end(file: &OpenFile, link: &Link) -> Option<End> {
     if !sock.has(flag::FIN) {
         return None;
     }
-    let vanished = !link.peer_closed() && !sock.has(flag::RESET_TOLD);
-    let unread = vanished && {
-        let _held = tx::lock(file);
-        sock.tx_in_ring() && sock.sender.unread(&link.peer().rx).unwrap_or(0) > 0
-    };
-    Some(if unread { End::Reset } else { End::File })
+    Some(if is_reset(file, link) { End::Reset } else { End::File })
+}
+
+/// Whether the FIN that the kernel has shown is a reset that it knows nothing of, not told so far: the peer did not close, and
+/// has not read what lies in its ring.
+pub(super) fn is_reset(file: &OpenFile, link: &Link) -> bool {
+    let sock = file.sock;
+    if link.peer_closed() || sock.has(flag::RESET_TOLD) {
+        return false;
+    }
+    let _held = tx::lock(file);
+    let lies_there = sock.tx_in_ring() || back::is_marked(&link.own().tx);
+    lies_there && sock.sender.unread(&link.peer().rx).unwrap_or(0) > 0
+}
+
+/// Tells an end of the stream: its error, once.
+pub(super) fn tell(file: &OpenFile, fd: Fd, end: End) -> Result<(), Errno> {
+    match end {
+        End::File => Ok(()),
+        End::Kernel => kernel_error(file, fd),
+        End::Reset => {
+            file.sock.raise(flag::RESET_TOLD);
+            Err(Errno::ECONNRESET)
+        }
+    }
 }
 
 /// Has the kernel tell its error, which it does once.
-fn kernel_error(file: &OpenFile, fd: Fd) -> Result<bool, Errno> {
+fn kernel_error(file: &OpenFile, fd: Fd) -> Result<(), Errno> {
     if file.sock.kept_error.load(Ordering::Relaxed) != 0 {
         return Err(take_kept_error(file.sock));
     }
     let mut nothing = [0u8; 1];
     match call::recv(fd, &mut nothing, libc::MSG_DONTWAIT | libc::MSG_PEEK) {
         Err(errno) if errno != Errno::EAGAIN => Err(errno),
-        _ => Ok(true),
+        _ => Ok(()),
     }
+}
+
+/// POLLERR and POLLHUP of a reset that the kernel's socket did not see, as [`Readable::reset`], where the peer's direction is
+/// TCP's again.
+pub fn reset_of(file: &OpenFile, link: &Link) -> u32 {
+    let sock = file.sock;
+    let is_back = sock.rx_state.load(Ordering::Acquire) == rx_state::BACK;
+    if !is_back || !sock.has(flag::FIN) || link.peer().tx.shut.load(Ordering::Acquire) != 0 {
+        return 0;
+    }
+    reset_bits(sock, is_reset(file, link))
+}
+
+fn reset_bits(sock: &Sock, is_reset: bool) -> u32 {
+    let bits = match is_reset {
+        true => libc::POLLERR | libc::POLLHUP,
+        false if sock.has(flag::RESET_TOLD) => libc::POLLHUP,
+        false => 0,
+    };
+    bits as u32
 }
 
 /// What poll would say of the receiving direction once it is in the ring.
@@ -169,16 +204,16 @@ pub fn readable(file: &OpenFile, link: &Link) -> Option<Readable> {
             return None;
         }
     }
-    let reset = match end {
-        Some(End::Reset) => libc::POLLERR | libc::POLLHUP,
-        _ if sock.has(flag::RESET_TOLD) => libc::POLLHUP,
-        _ => 0,
-    } as u32;
+    let reset = reset_bits(sock, matches!(end, Some(End::Reset)));
     // More than this a sender that waits for space may never put there.
     let most = (link.rx_ring().size() / 2) as usize;
     let low_water = (sock.low_water.load(Ordering::Relaxed).max(1) as usize).min(most);
     match sock.receiver.data(&link.peer().tx, link.rx_ring().size()) {
-        Ok(data) => Some(Readable { now: ended || data.len() >= low_water, ended, reset }),
+        Ok(data) => {
+            // What is missing may lie in the kernel's socket, which tells of all that it has or nothing.
+            let goes_on_there = !data.is_empty() && back::is_marked(&link.peer().tx);
+            Some(Readable { now: ended || goes_on_there || data.len() >= low_water, ended, reset })
+        }
         Err(Broken) => {
             broken(file, fd);
             Some(Readable { now: true, ended: true, reset: 0 })
