@@ -24,5 +24,6 @@ pub mod stuck;
 pub mod transfer;
 pub mod tx;
 pub mod uncounted;
+pub mod unseen;
 pub mod users;
 pub mod wait;

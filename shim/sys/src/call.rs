@@ -386,6 +386,15 @@ pub fn file_size(fd: Fd) -> Result<u64, Errno> {
     }
 }
 
+/// The device of what a descriptor stands for; `None` if it stands for nothing.
+pub fn device(fd: Fd) -> Option<u64> {
+    // SAFETY: fstat fills the structure, or answers an error.
+    unsafe {
+        let mut stat: libc::stat = core::mem::zeroed();
+        (libc::fstat(fd, &raw mut stat) == 0).then_some(stat.st_dev)
+    }
+}
+
 /// The inode of what a descriptor stands for, 0 if it stands for nothing; and its type (`S_IFMT`).
 pub fn inode(fd: Fd) -> (u64, u32) {
     // SAFETY: fstat fills the structure, or answers an error.

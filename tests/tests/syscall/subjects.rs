@@ -60,6 +60,7 @@ subjects! {
     threads
     timeouts
     transfer
+    unseen
     uncounted
     vectors
     writing

@@ -7,6 +7,7 @@ use crate::socket::file::OpenFile;
 use crate::socket::group::{Group, Peer};
 use crate::socket::link::Link;
 use crate::socket::sock::{flag, phase};
+use crate::socket::unseen;
 use crate::stats;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
 use preloop_sys::process::Masked;
@@ -29,6 +30,9 @@ pub(super) fn propose(file: &OpenFile, fd: Fd, sends: bool) {
     let Some((local, peer)) = addresses(fd) else { return };
     if policy::is_self_connect(local, peer) {
         return give_up(file, Decline::CONFIGURATION);
+    }
+    if unseen::waits(fd) {
+        return give_up(file, Decline::OPTION);
     }
     let Ok(cookie) = call::cookie(fd) else { return give_up(file, Decline::INTERNAL) };
     let mut name = [0; NAME_MAX];

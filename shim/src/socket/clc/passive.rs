@@ -7,6 +7,7 @@ use crate::socket::file::OpenFile;
 use crate::socket::group::{Group, Peer};
 use crate::socket::link::Link;
 use crate::socket::sock::{flag, phase};
+use crate::socket::unseen;
 use crate::stats;
 use preloop_smc::clc::{self, MESSAGE_MAX, Message, NAME_MAX};
 use preloop_sys::unix;
@@ -50,6 +51,9 @@ fn offer(file: &OpenFile, fd: Fd) -> Result<(), Option<Decline>> {
         Err(Errno::EAGAIN | Errno::EPERM | Errno::EACCES) => return Err(Some(Decline::SYNCHRONISATION)),
         Err(_) => return Err(Some(Decline::MEMORY)),
     };
+    if unseen::waits(fd) {
+        return Err(Some(Decline::OPTION));
+    }
     let cred = unix::peer(&socket).map_err(|_| Some(Decline::INTERNAL))?;
     if cred.uid != end.uid || end.uid == policy::OVERFLOW_UID {
         return Err(Some(Decline::CONFIGURATION));

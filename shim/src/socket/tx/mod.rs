@@ -10,6 +10,7 @@ use crate::socket::clc;
 use crate::socket::file::OpenFile;
 use crate::socket::kcm::lower;
 use crate::socket::sock::{Sock, flag, phase, tx_state};
+use crate::socket::unseen;
 use crate::stats;
 use preloop_shm::copy::{Buffers, Ring, Store};
 use preloop_shm::counted::Counted;
@@ -173,7 +174,7 @@ fn leave_kernel(sock: &Sock, sent: bool) {
 /// a later call does it.
 pub fn try_to_move(file: &OpenFile, fd: Fd) {
     let (sock, Some(link)) = (file.sock, file.link()) else { return };
-    if sock.tx_state.load(Ordering::Relaxed) == tx_state::BACK || process::is_confined() {
+    if sock.tx_state.load(Ordering::Relaxed) == tx_state::BACK || process::is_confined() || unseen::waits(fd) {
         return;
     }
     let failures = sock.move_failures.load(Ordering::Relaxed);
