@@ -55,11 +55,13 @@ pub fn filters<R: From<i8> + PartialEq>(call: impl FnOnce() -> R) -> R {
     if is_uncounted() && !COPIED.load(Ordering::Relaxed) {
         return call();
     }
-    let (confined, filtered) = (is_confined(), is_filtered());
-    FILTERS.fetch_add(1, Ordering::Relaxed);
-    if keep_to_tcp(confined) && !filtered {
+    // While this process still answers, for it may have both ends of a connection.
+    if keep_to_tcp(is_confined()) && !is_filtered() {
         ask_all();
     }
+    FILTERS.fetch_add(1, Ordering::Relaxed);
+    // What other threads have connected meanwhile.
+    keep_to_tcp(true);
     let answer = call();
     if answer == (-1).into() {
         FILTERS.fetch_sub(1, Ordering::Relaxed);

@@ -386,13 +386,11 @@ pub fn file_size(fd: Fd) -> Result<u64, Errno> {
     }
 }
 
-/// The device of what a descriptor stands for; `None` if it stands for nothing.
+/// The device of what a descriptor stands for; `None` if it stands for nothing, which leaves `errno` alone.
 pub fn device(fd: Fd) -> Option<u64> {
-    // SAFETY: fstat fills the structure, or answers an error.
-    unsafe {
-        let mut stat: libc::stat = core::mem::zeroed();
-        (libc::fstat(fd, &raw mut stat) == 0).then_some(stat.st_dev)
-    }
+    // SAFETY: a structure of plain numbers.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    raw!(fstat, fd, &raw mut stat).is_ok().then_some(stat.st_dev)
 }
 
 /// The inode of what a descriptor stands for, 0 if it stands for nothing; and its type (`S_IFMT`).

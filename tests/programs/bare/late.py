@@ -1,5 +1,6 @@
-"""What only the kernel's socket can do, asked for when a connection has moved, whose peer is stopped, or has a filter of system
-calls here: it is refused in bounded time, and the connection goes on. Each line is a fact."""
+"""What only the kernel's socket can do, asked for when a connection has moved, whose peer is stopped: it is refused in bounded
+time, and the connection goes on. Or whose peer is this process, or before a filter of system calls: it changes back. Each line is
+a fact."""
 
 import ctypes
 import fcntl
