@@ -24,7 +24,8 @@ pub(crate) enum World {
     Bare,
     /// Under `smc_run`.
     Smc,
-    /// Under `smc_run`, each connection moves as soon as it can, and no wait inside the library has a bound of its own.
+    /// Under `smc_run`, each connection moves as soon as it can, through small rings, and no wait inside the library has a bound
+    /// of its own.
     Early,
 }
 
@@ -112,7 +113,10 @@ fn start_part(part: &Part, files: &Files, smc_run: &Path, world: World) -> Resul
     if preloaded {
         command.env("PRELOOP_STATS", files.path("stats"));
         let early = if world == World::Early { "1" } else { "0" };
+        // Rings that fill, as the buffers do that some tests make small.
+        let ring = if world == World::Early { "64k" } else { "0" };
         command.env("PRELOOP_EARLY_HANDSHAKE", early).env("PRELOOP_UNBOUNDED_WAITS", early);
+        command.env("SMC_RCVBUF", ring).env("SMC_SNDBUF", ring);
         command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", smc_run);
     }
     command.spawn().with_context(|| format!("{command:?}"))
