@@ -1,6 +1,7 @@
-//! Who waits past the library: epoll sets and io_uring instances that inline system calls made (rustix does so, and with it
-//! smol and async-std; liburing, too), a library loaded with RTLD_DEEPBIND, or the program before this one. They hear of the
-//! kernel's socket alone, so connections of a process that has one do not move.
+//! Who waits past the library: epoll sets that inline system calls made (rustix does so, and with it smol and async-std), a
+//! library loaded with RTLD_DEEPBIND, or the program before this one. They hear of the kernel's socket alone, so connections of
+//! a process that has one do not move. (Instances of io_uring that were made so are not looked for: mariadb, which has one for
+//! its files, is not to stay on TCP for that.)
 
 use crate::fdtable;
 use preloop_sys::unix::Inner;
@@ -36,9 +37,8 @@ pub fn waits(fd: Fd) -> bool {
 fn is_one(fd: Fd) -> bool {
     let is_anonymous = anonymous().is_some_and(|device| call::device(fd) == Some(device));
     is_anonymous
-        && std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok_and(|name| {
-            ["anon_inode:[eventpoll]", "anon_inode:[io_uring]"].iter().any(|one| name.as_os_str() == *one)
-        })
+        && std::fs::read_link(format!("/proc/self/fd/{fd}"))
+            .is_ok_and(|name| name.as_os_str() == "anon_inode:[eventpoll]")
 }
 
 /// The device of all files without a place, `None` while there is no descriptor to ask for it.
