@@ -374,30 +374,27 @@ pub fn socket_memory(fd: Fd) -> (u32, u32) {
     (values[RECEIVED], values[SENT])
 }
 
+/// What `fstat(2)` says of a descriptor; `None` if it stands for nothing, which leaves `errno` alone.
+fn stat(fd: Fd) -> Option<libc::stat> {
+    // SAFETY: a structure of plain numbers.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    raw!(fstat, fd, &raw mut stat).is_ok().then_some(stat)
+}
+
 /// Bytes of a file.
 ///
 /// # Errors
 /// EBADF.
 pub fn file_size(fd: Fd) -> Result<u64, Errno> {
-    // SAFETY: fstat fills the structure, or answers an error.
-    unsafe {
-        let mut stat: libc::stat = core::mem::zeroed();
-        if libc::fstat(fd, &raw mut stat) == 0 { Ok(stat.st_size as u64) } else { Err(Errno::EBADF) }
-    }
+    stat(fd).map(|stat| stat.st_size as u64).ok_or(Errno::EBADF)
 }
 
-/// The device of what a descriptor stands for; `None` if it stands for nothing, which leaves `errno` alone.
+/// The device of what a descriptor stands for; `None` if it stands for nothing.
 pub fn device(fd: Fd) -> Option<u64> {
-    // SAFETY: a structure of plain numbers.
-    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
-    raw!(fstat, fd, &raw mut stat).is_ok().then_some(stat.st_dev)
+    stat(fd).map(|stat| stat.st_dev)
 }
 
 /// The inode of what a descriptor stands for, 0 if it stands for nothing; and its type (`S_IFMT`).
 pub fn inode(fd: Fd) -> (u64, u32) {
-    // SAFETY: fstat fills the structure, or answers an error.
-    unsafe {
-        let mut stat: libc::stat = core::mem::zeroed();
-        if libc::fstat(fd, &raw mut stat) == 0 { (stat.st_ino, stat.st_mode & libc::S_IFMT) } else { (0, 0) }
-    }
+    stat(fd).map_or((0, 0), |stat| (stat.st_ino, stat.st_mode & libc::S_IFMT))
 }

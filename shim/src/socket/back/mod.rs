@@ -57,14 +57,29 @@ fn send_over_tcp(sock: &Sock, link: &Link, fd: Fd) {
     }
 }
 
+/// This end's direction changes back alone, for which nobody need be asked: what lies in the ring ends at a mark. Under the tx
+/// lock.
+fn give_direction_back(sock: &Sock, link: &Link, fd: Fd) {
+    back::mark(&link.own().tx);
+    send_over_tcp(sock, link, fd);
+}
+
+/// The owner of the tx lock died: perhaps it had set its mark, behind which nothing may go into the ring. Under the tx lock.
+pub fn repair_mark(file: &OpenFile, link: &Link) {
+    if file.sock.tx_state.load(Ordering::Acquire) != tx_state::BACK && back::is_marked(&link.own().tx) {
+        send_over_tcp(file.sock, link, file.fd());
+        link.notify();
+        link.notify_own();
+    }
+}
+
 /// This end's request was granted: it goes on with TCP in both directions. Under both locks.
 fn complete(file: &OpenFile, link: &Link, fd: Fd) {
     let sock = file.sock;
     sock.rx_state.store(rx_state::BACK, Ordering::Release);
     // Unless it has answered the peer, too: then what was unread there is on TCP.
     if sock.tx_state.load(Ordering::Relaxed) != tx_state::BACK {
-        back::mark(&link.own().tx);
-        send_over_tcp(sock, link, fd);
+        give_direction_back(sock, link, fd);
     }
     finish(file, link, fd, End::Asker);
     link.notify();

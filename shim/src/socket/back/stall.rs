@@ -9,7 +9,7 @@
 //! A peer that is busy for so long costs the direction the ring's speed, which it does not use. A KCM mux reads whenever
 //! something comes, so a connection that it has stays.
 
-use super::{End, finish, may_change_back, send_over_tcp};
+use super::{End, finish, give_direction_back, may_change_back};
 use crate::log;
 use crate::process;
 use crate::socket::file::OpenFile;
@@ -75,8 +75,7 @@ fn give_up(file: &OpenFile, link: &Link, fd: Fd, taken: u64) -> bool {
     if !sock.tx_in_ring() || sock.has(flag::TX_SHUT) || !stands {
         return false;
     }
-    back::mark(&link.own().tx);
-    send_over_tcp(sock, link, fd);
+    give_direction_back(sock, link, fd);
     let cookie = sock.listing.cookie.load(Ordering::Relaxed);
     log::debug(format_args!("connection {cookie:#x} is not read: what it sends goes over TCP"));
     true

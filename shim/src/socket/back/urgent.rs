@@ -4,14 +4,12 @@
 //! that is busy with something else than this connection. The kernel tells the peer at once, by SIGURG and POLLPRI, even of
 //! urgent data behind bytes that it has yet to read from the ring.
 
-use super::{End, ask, finish, may_change_back, send_over_tcp};
+use super::{End, ask, finish, give_direction_back, may_change_back};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
-use crate::socket::link::Link;
 use crate::socket::sock::{phase, tx_state};
 use crate::socket::{rx, tx};
 use preloop_shm::counted::Counted;
-use preloop_smc::back;
 use preloop_uapi::sync::Ordering;
 
 /// Has what this end sends go over TCP from now on. `false`: it does not, and urgent data cannot be sent. For hooks, without
@@ -28,8 +26,7 @@ pub fn send_over_tcp_again(file: &Counted<OpenFile>) -> bool {
     // not tell beside urgent data; a peer that is asked does so before it answers.
     let is_known = state == tx_state::KERNEL || link.peer().rx.cons.load(Ordering::Acquire) != 0;
     if state != tx_state::BACK && is_known {
-        back::mark(&link.own().tx);
-        send_over_tcp(sock, &link, file.fd());
+        give_direction_back(sock, &link, file.fd());
         finish(file, &link, file.fd(), End::Asker);
     }
     drop(held);
@@ -42,13 +39,4 @@ pub fn send_over_tcp_again(file: &Counted<OpenFile>) -> bool {
     link.notify();
     clc::tell_watchers(file);
     true
-}
-
-/// The owner of the tx lock died: perhaps it had set its mark, behind which nothing may go into the ring. Under the tx lock.
-pub fn repair(file: &OpenFile, link: &Link) {
-    if file.sock.tx_state.load(Ordering::Acquire) != tx_state::BACK && back::is_marked(&link.own().tx) {
-        send_over_tcp(file.sock, link, file.fd());
-        link.notify();
-        link.notify_own();
-    }
 }

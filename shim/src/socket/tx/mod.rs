@@ -4,7 +4,7 @@ mod now;
 mod ring;
 
 use crate::process;
-use crate::socket::back::{answer, urgent};
+use crate::socket::back::{self, answer, urgent};
 use crate::socket::calls::{Answer, Kernel};
 use crate::socket::clc;
 use crate::socket::file::OpenFile;
@@ -235,7 +235,7 @@ fn repair(file: &OpenFile, held: &Held<'_>) {
         }
         _ => sock.tx_state.store(tx_state::KERNEL, Ordering::Release),
     }
-    urgent::repair(file, link);
+    back::repair_mark(file, link);
     answer::repair(file, link);
 }
 
